@@ -1,0 +1,77 @@
+// Package bloburl opens the object store that a URL names:
+//
+//	file:///dir           fileblob in an absolute directory
+//	s3://bucket/prefix    s3blob; the prefix may be missing
+//	mem://                memblob, new and empty
+package bloburl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/blob/fileblob"
+	"github.com/akidb/akidb/segments/blob/memblob"
+	"github.com/akidb/akidb/segments/blob/s3blob"
+)
+
+// Store is an open store, to be closed when nothing uses it any more.
+type Store interface {
+	blob.Store
+	io.Closer
+}
+
+// Open opens the store that rawURL names. For s3, bucket and prefix come from
+// the URL and everything else from s3; a prefix in both is refused.
+func Open(ctx context.Context, rawURL string, s3 s3blob.Config) (Store, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s, err := open(ctx, u, s3)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", u.Redacted(), err)
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, u *url.URL, s3 s3blob.Config) (Store, error) {
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
+		return nil, errors.New("want only a scheme, a host and a path")
+	}
+	switch u.Scheme {
+	case "file":
+		if u.Host != "" || u.Path == "" {
+			return nil, errors.New("want an absolute path: file:///dir")
+		}
+		return opened(fileblob.Open(u.Path))
+	case "s3":
+		if s3.Bucket != "" || s3.Prefix != "" {
+			return nil, errors.New("bucket and prefix are the URL's to say")
+		}
+		s3.Bucket, s3.Prefix = u.Host, strings.Trim(u.Path, "/")
+		return opened(s3blob.Open(ctx, s3))
+	case "mem":
+		if u.Host != "" || u.Path != "" {
+			return nil, errors.New("want mem:// and nothing after it")
+		}
+		return inMemory{memblob.New()}, nil
+	}
+	return nil, fmt.Errorf("got scheme %q, want file, s3 or mem", u.Scheme)
+}
+
+// opened keeps a failed Open from becoming an interface that holds a nil.
+func opened[S Store](s S, err error) (Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+type inMemory struct{ *memblob.Store }
+
+func (inMemory) Close() error { return nil }

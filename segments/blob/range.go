@@ -1,0 +1,81 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// ErrCorrupt: the bytes read are not the bytes that were written.
+var ErrCorrupt = errors.New("corrupt")
+
+// Castagnoli is the CRC32C table every checksum at rest uses.
+var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Range names bytes of an immutable object together with what they must be.
+// Because the object never changes, a Range is also a complete cache key.
+type Range struct {
+	Key    string
+	Offset int64
+	Length int    // bytes
+	CRC32C uint32 // of exactly these bytes
+}
+
+func (r Range) String() string {
+	return fmt.Sprintf("%q [%d,%d)", r.Key, r.Offset, r.Offset+int64(r.Length))
+}
+
+// Verify reports ErrCorrupt when b is not what r promises.
+func (r Range) Verify(b []byte) error {
+	if len(b) != r.Length {
+		return fmt.Errorf("range %s: got %d bytes, want %d: %w", r, len(b), r.Length, ErrCorrupt)
+	}
+	if got := crc32.Checksum(b, Castagnoli); got != r.CRC32C {
+		return fmt.Errorf("range %s: crc32c %08x, want %08x: %w", r, got, r.CRC32C, ErrCorrupt)
+	}
+	return nil
+}
+
+// RangeReader returns verified ranges of immutable objects. The bytes returned
+// are shared: the caller must not write to them. Direct and the cache package
+// implement it.
+type RangeReader interface {
+	ReadRange(ctx context.Context, r Range) ([]byte, error)
+}
+
+// ReadRanges reads several ranges and returns them in order. A reader that can
+// do better than one after the other (fetch in parallel, coalesce neighbours)
+// says so by having a method of this name; cache.Cache does.
+func ReadRanges(ctx context.Context, r RangeReader, ranges []Range) ([][]byte, error) {
+	if many, ok := r.(interface {
+		ReadRanges(context.Context, []Range) ([][]byte, error)
+	}); ok {
+		return many.ReadRanges(ctx, ranges)
+	}
+	out := make([][]byte, len(ranges))
+	for i, rg := range ranges {
+		b, err := r.ReadRange(ctx, rg)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = b
+	}
+	return out, nil
+}
+
+// Direct reads every range from store, with no cache in between.
+func Direct(store Store) RangeReader { return direct{store} }
+
+type direct struct{ store Store }
+
+func (d direct) ReadRange(ctx context.Context, r Range) ([]byte, error) {
+	b := make([]byte, r.Length)
+	if err := d.store.ReadRange(ctx, r.Key, r.Offset, b); err != nil {
+		return nil, err
+	}
+	if err := r.Verify(b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
