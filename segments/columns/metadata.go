@@ -1,0 +1,83 @@
+package columns
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// ValidateMetadata makes sure that metadata is what a file may hold and a filter
+// may walk: one JSON object in valid UTF-8, no name twice in one object, at most
+// maxBytes long. nil means "none" and is fine. The error says what is wrong and
+// where.
+func ValidateMetadata(metadata []byte, maxBytes int) error {
+	if metadata == nil {
+		return nil
+	}
+	if len(metadata) > maxBytes {
+		return fmt.Errorf("metadata has %d bytes, at most %d are allowed", len(metadata), maxBytes)
+	}
+	if err := checkJSON(metadata); err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+	if got := kindName(rawDocument(metadata)); got != "an object" {
+		return fmt.Errorf("metadata is %s, want an object", got)
+	}
+	return nil
+}
+
+// CompactMetadata takes the white space out of validated metadata and changes
+// nothing else: numbers and strings stay as they were written.
+func CompactMetadata(metadata []byte) ([]byte, error) {
+	if metadata == nil {
+		return nil, nil
+	}
+	v := jsontext.Value(bytes.Clone(metadata))
+	if err := v.Compact(); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	return v, nil
+}
+
+// checkJSON accepts exactly one JSON value, strictly.
+func checkJSON(b []byte) error {
+	if jsontext.Value(b).IsValid() {
+		return nil
+	}
+	d := jsontext.NewDecoder(bytes.NewBuffer(b)) // again, for the reason
+	if _, err := d.ReadValue(); err != nil {
+		var syntax *jsontext.SyntacticError
+		switch {
+		case err == io.EOF:
+			return errors.New("not json: empty")
+		case errors.As(err, &syntax) && syntax.JSONPointer != "":
+			return fmt.Errorf("not json: %w at byte %d, in %s", syntax.Err, syntax.ByteOffset, syntax.JSONPointer)
+		case errors.As(err, &syntax):
+			return fmt.Errorf("not json: %w at byte %d", syntax.Err, syntax.ByteOffset)
+		}
+		return fmt.Errorf("not json: %w", err)
+	}
+	return fmt.Errorf("not json: more than one value, the second after byte %d", d.InputOffset())
+}
+
+// kindName names the kind of a value for an error.
+func kindName(v rawValue) string {
+	switch k := v.kind(); {
+	case k == '{':
+		return "an object"
+	case k == '[':
+		return "an array"
+	case k == '"':
+		return "a string"
+	case k == 't' || k == 'f':
+		return "a boolean"
+	case k == 'n':
+		return "null"
+	case v.isNumber():
+		return "a number"
+	}
+	return "nothing"
+}
