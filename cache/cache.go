@@ -1,0 +1,192 @@
+// Package cache is a blob reader over a blob reader: it keeps verified ranges
+// of immutable objects in memory.
+//
+//	ReadRange ──► shelf (RAM) ──► flight: one read for all who want it ──► store
+//
+// What it promises:
+//
+//   - A block is known by object key, range and checksum. None of them ever
+//     changes, so nothing is ever invalidated, and a block that was admitted is
+//     right for ever. It is admitted only after its checksum was verified.
+//   - The cache may drop anything at any time and never fails by itself: every
+//     error is the store's, the checksum's or the caller's context's. So there
+//     is no method that could report that the cache is ill; ask Stats.
+//   - A range that many want at once is read once. The read goes on as long as
+//     one of them still wants it, whoever asked first.
+//   - Ranges that are asked for together and lie close together are read
+//     together, then verified and kept one by one.
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/akidb/akidb/segments/blob"
+	"golang.org/x/sync/semaphore"
+)
+
+// Config sizes a cache.
+type Config struct {
+	// Bytes of memory for blocks, what it costs to keep them included. With 0
+	// nothing is kept, but reads are still shared and coalesced.
+	Bytes int64
+	// BlockBytes is what a typical block holds; it sizes the admission
+	// counters. 0 means 32 KiB.
+	BlockBytes int64
+	// GapBytes is how far apart two ranges of one object may lie to be read at
+	// once: reading that much costs less than another round trip. 0 means
+	// 256 KiB; with -1 only ranges that touch are read at once.
+	GapBytes int64
+	// SpanBytes is how long a read of several ranges may get; a single range
+	// may be longer. Reads * SpanBytes is what reading may take on top of
+	// Bytes. 0 means 2 MiB.
+	SpanBytes int64
+	// Reads is how many reads of the store may be under way. 0 means 64.
+	Reads int
+}
+
+func (c Config) withDefaults() Config {
+	if c.BlockBytes == 0 {
+		c.BlockBytes = 32 << 10
+	}
+	if c.GapBytes == 0 {
+		c.GapBytes = 256 << 10
+	}
+	if c.SpanBytes == 0 {
+		c.SpanBytes = 2 << 20
+	}
+	if c.Reads == 0 {
+		c.Reads = 64
+	}
+	return c
+}
+
+// Validate reports every problem at once.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(name string, got, least int64) {
+		if got < least {
+			errs = append(errs, fmt.Errorf("cache.%s: got %d, want at least %d", name, got, least))
+		}
+	}
+	check("Bytes", c.Bytes, 0)
+	check("BlockBytes", c.BlockBytes, 0)
+	check("GapBytes", c.GapBytes, -1)
+	check("SpanBytes", c.SpanBytes, 0)
+	check("Reads", int64(c.Reads), 0)
+	return errors.Join(errs...)
+}
+
+// Cache implements blob.RangeReader. Its methods are safe for concurrent use,
+// except Close.
+type Cache struct {
+	config Config
+	store  blob.Store
+	shelf  *shelf
+	slots  *semaphore.Weighted // of reads of the store
+	count  counters
+
+	mu      sync.Mutex
+	flights map[blob.Range]*flight // under way and still wanted
+	jobs    sync.WaitGroup
+}
+
+var _ blob.RangeReader = (*Cache)(nil)
+
+// New returns an empty cache over store. It must be closed.
+func New(config Config, store blob.Store) (*Cache, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config = config.withDefaults()
+	c := &Cache{
+		config:  config,
+		store:   store,
+		slots:   semaphore.NewWeighted(int64(config.Reads)),
+		flights: map[blob.Range]*flight{},
+	}
+	var err error
+	if c.shelf, err = newShelf(config, &c.count); err != nil {
+		return nil, fmt.Errorf("new cache of %d bytes: %w", config.Bytes, err)
+	}
+	return c, nil
+}
+
+// Close stops the cache's goroutines. It waits for reads that were given up to
+// notice it; none may be under way that is still wanted, and none may follow.
+func (c *Cache) Close() {
+	c.jobs.Wait()
+	c.shelf.close()
+}
+
+// ReadRange implements blob.RangeReader. The bytes are shared with the cache
+// and with other callers: nobody may write to them.
+func (c *Cache) ReadRange(ctx context.Context, r blob.Range) ([]byte, error) {
+	if b, ok := c.shelf.get(r); ok {
+		c.count.hit(usageOf(ctx), r)
+		return b, nil
+	}
+	bs, err := c.readRanges(ctx, []blob.Range{r}, false)
+	if err != nil {
+		return nil, err
+	}
+	return bs[0], nil
+}
+
+// ReadRanges reads many ranges, of any objects and in any order, and returns
+// their bytes in that order. It asks the store for everything that is missing
+// at once, one read for ranges that lie close together. It fails with the
+// first range that does, and then gives up the others.
+//
+// The bytes are shared with the cache and with other callers: nobody may write
+// to them.
+func (c *Cache) ReadRanges(ctx context.Context, rs []blob.Range) ([][]byte, error) {
+	return c.readRanges(ctx, rs, true)
+}
+
+// readRanges looks on the shelf only if look says so, so that a range is not
+// counted twice by the admission policy.
+func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][]byte, error) {
+	usage := usageOf(ctx)
+	out := make([][]byte, len(rs))
+	var missing []int // into rs
+	for i, r := range rs {
+		if r.Length <= 0 {
+			if err := r.Verify(nil); err != nil {
+				return nil, err
+			}
+			out[i] = []byte{}
+			continue
+		}
+		if look {
+			var ok bool
+			if out[i], ok = c.shelf.get(r); ok {
+				c.count.hit(usage, r)
+				continue
+			}
+		}
+		missing = append(missing, i)
+	}
+	if len(missing) == 0 {
+		return out, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	flights := c.board(ctx, usage, rs, missing)
+	defer c.leave(flights)
+	for n, f := range flights {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if f.err != nil {
+			return nil, f.err
+		}
+		out[missing[n]] = f.bytes
+	}
+	return out, nil
+}

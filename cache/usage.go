@@ -1,0 +1,106 @@
+package cache
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/akidb/akidb/segments/blob"
+)
+
+// Usage is what one query, or whatever else carries it in its context, took
+// from the cache and the store. The zero value is ready to use.
+type Usage struct {
+	Hits       atomic.Int64 // ranges found in memory
+	HitBytes   atomic.Int64
+	Misses     atomic.Int64 // ranges not found
+	Joined     atomic.Int64 // of those, the ones somebody was already reading
+	StoreGets  atomic.Int64 // reads of the store this caller began
+	StoreBytes atomic.Int64 // that they asked for, gaps included
+}
+
+// HitRatio is the part of the ranges that was in memory, 1 if none was asked for.
+func (u *Usage) HitRatio() float64 {
+	hits, misses := u.Hits.Load(), u.Misses.Load()
+	if hits+misses == 0 {
+		return 1
+	}
+	return float64(hits) / float64(hits+misses)
+}
+
+type usageKey struct{}
+
+// WithUsage returns a context whose reads are added to u. A read that the
+// caller gave up, and that goes on for others, is still added when it happens.
+func WithUsage(ctx context.Context, u *Usage) context.Context {
+	return context.WithValue(ctx, usageKey{}, u)
+}
+
+func usageOf(ctx context.Context) *Usage {
+	u, _ := ctx.Value(usageKey{}).(*Usage)
+	return u
+}
+
+// Stats is what the cache has done since it was made, and what it holds now.
+type Stats struct {
+	Hits       int64 // ranges found in memory
+	Misses     int64 // ranges not found
+	Joined     int64 // of those, the ones somebody was already reading
+	StoreGets  int64 // reads of the store
+	StoreBytes int64 // that they asked for, gaps included
+	Corrupt    int64 // checksums that did not match, healed ones included
+	Evictions  int64
+	Rejections int64 // blocks that were offered and not admitted
+	Inflight   int64 // reads of the store under way
+	Bytes      int64 // kept now, what it costs to keep them included
+}
+
+// counters are the Stats that are counted along the way.
+type counters struct {
+	Usage
+	corrupt, evictions, rejections, inflight atomic.Int64
+}
+
+func (c *counters) hit(u *Usage, r blob.Range) {
+	for _, u := range both(c, u) {
+		u.Hits.Add(1)
+		u.HitBytes.Add(int64(r.Length))
+	}
+}
+
+func (c *counters) missed(u *Usage, count, joined int) {
+	for _, u := range both(c, u) {
+		u.Misses.Add(int64(count))
+		u.Joined.Add(int64(joined))
+	}
+}
+
+func (c *counters) read(u *Usage, size int) {
+	for _, u := range both(c, u) {
+		u.StoreGets.Add(1)
+		u.StoreBytes.Add(int64(size))
+	}
+}
+
+// both is the cache's own usage and, if there is one, the caller's.
+func both(c *counters, u *Usage) []*Usage {
+	if u == nil {
+		return []*Usage{&c.Usage}
+	}
+	return []*Usage{&c.Usage, u}
+}
+
+// Stats returns the counters, each exact, read one after the other.
+func (c *Cache) Stats() Stats {
+	return Stats{
+		Hits:       c.count.Hits.Load(),
+		Misses:     c.count.Misses.Load(),
+		Joined:     c.count.Joined.Load(),
+		StoreGets:  c.count.StoreGets.Load(),
+		StoreBytes: c.count.StoreBytes.Load(),
+		Corrupt:    c.count.corrupt.Load(),
+		Evictions:  c.count.evictions.Load(),
+		Rejections: c.count.rejections.Load(),
+		Inflight:   c.count.inflight.Load(),
+		Bytes:      c.shelf.used(),
+	}
+}
