@@ -1,0 +1,161 @@
+// Package config turns flags, environment, a file and defaults into the typed
+// configuration of a server role, and can say where each value came from.
+//
+// One table, keys, declares everything: name, default by role, help and how the
+// text becomes a field of [Server]. Precedence is flag, then environment
+// (AKIDB_ and the name in capitals, dashes as underscores), then the TOML file
+// named by --config or AKIDB_CONFIG (same names), then default. An unknown TOML
+// key or AKIDB_ variable is an error that names the nearest known one, and Load
+// reports every problem at once.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Role is what a process does.
+type Role string
+
+// The roles of a server process.
+const (
+	Dev    Role = "dev"    // every role in one process, on loopback
+	Writer Role = "writer" // ingest
+	Query  Role = "query"  // stateless search
+)
+
+// Roles are all roles.
+var Roles = []Role{Dev, Writer, Query}
+
+// ParseRole parses the name of a role.
+func ParseRole(s string) (Role, error) {
+	if r := Role(s); slices.Contains(Roles, r) {
+		return r, nil
+	}
+	return "", fmt.Errorf("role is %q, want dev, writer or query", s)
+}
+
+// Server is the effective configuration of one server process. Load fills it;
+// there are no zero meanings left.
+type Server struct {
+	Role Role
+
+	HTTPAddr  string // host:port of REST; port 0 picks one
+	GRPCAddr  string // host:port of gRPC
+	AdminAddr string // host:port of probes, metrics and pprof
+	DataDir   string // absolute path
+	Store     *url.URL
+	// S3Endpoint is "" for AWS itself, S3Region "" for the AWS default chain's.
+	S3Endpoint, S3Region string
+	S3PathStyle          bool
+	WriterURL            *url.URL // nil: no writer to ask or forward to
+	CacheBytes           int64    // of the RAM cache
+	Pprof                bool
+	OTLPEndpoint         string // "" exports no traces
+	LogLevel, LogFormat  string
+
+	WALMaxBytes   int64         // log budget: pressure on writes rises with its use
+	WALFileBytes  int64         // size of one log file
+	FlushBytes    int64         // memtable size at which it is flushed
+	FlushAge      time.Duration // age of a memtable's oldest row at which it is flushed
+	ShutdownGrace time.Duration // most time to finish requests in flight
+}
+
+// Sources are where values come from. Everything outside the process is in here,
+// so that Load is a function of its arguments.
+type Sources struct {
+	Flags   map[string]string // the flags that were given, by name; "config" is the file
+	Environ []string          // NAME=value, as os.Environ
+	// ReadFile reads the file. Nil means os.ReadFile.
+	ReadFile func(string) ([]byte, error)
+	// MemoryLimit is what percentages are of, in bytes. Nil means MemoryLimit().
+	MemoryLimit func() int64
+	// WorkDir is what a relative data directory is relative to. "" means the
+	// process's working directory.
+	WorkDir string
+}
+
+// Value is one effective setting.
+type Value struct {
+	Key    *Key
+	Text   string // as it would be written in a file, secrets redacted
+	Origin string // `flag --store`, `env AKIDB_STORE`, `file akidb.toml` or `default`
+}
+
+// Resolved is a configuration with its history.
+type Resolved struct {
+	Server
+	Values []Value // every key that applies to the role, in the table's order
+}
+
+// Load resolves the configuration of role. The error joins every problem found,
+// each naming the value and where it came from.
+func Load(role Role, src Sources) (*Resolved, error) {
+	if src.ReadFile == nil {
+		src.ReadFile = os.ReadFile
+	}
+	if src.MemoryLimit == nil {
+		src.MemoryLimit = MemoryLimit
+	}
+	if src.WorkDir == "" {
+		wd, err := os.Getwd()
+		if err != nil {
+			return nil, fmt.Errorf("config: %w", err)
+		}
+		src.WorkDir = wd
+	}
+	given, errs := src.layers()
+	r := &Resolved{Server: Server{Role: role}}
+	env := environment{role: role, memory: src.MemoryLimit, workDir: src.WorkDir}
+	failed := map[string]bool{}
+	for i := range keys {
+		k := &keys[i]
+		if !k.AppliesTo(role) {
+			continue
+		}
+		v, ok := given[k.Name]
+		if !ok {
+			v = setting{text: k.Default(role), origin: "default"}
+		}
+		if err := k.set(&r.Server, v.text, env); err != nil {
+			errs = append(errs, fmt.Errorf("%s is %q (%s): %w", k.Name, redact(k, v.text), v.origin, err))
+			failed[k.Name] = true
+		}
+		r.Values = append(r.Values, Value{Key: k, Text: redact(k, v.text), Origin: v.origin})
+	}
+	errs = append(errs, r.crossCheck(failed)...)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return r, nil
+}
+
+// Default file: where dev keeps its objects when no store is named.
+func devStore(dataDir string) *url.URL {
+	return &url.URL{Scheme: "file", Path: dataDir + "/objects"}
+}
+
+// redact hides the user info of a URL in a secret key's value.
+func redact(k *Key, text string) string {
+	if !k.Secret || !strings.Contains(text, "@") {
+		return text
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.User == nil {
+		// Not a URL we understand, but it may still hold a password.
+		scheme, rest, found := strings.Cut(text, "://")
+		if !found {
+			scheme, rest = "", text
+		} else {
+			scheme += "://"
+		}
+		return scheme + "redacted@" + rest[strings.LastIndex(rest, "@")+1:]
+	}
+	u.User = url.User("redacted")
+	return u.String()
+}

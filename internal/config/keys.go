@@ -1,0 +1,158 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Key declares one setting.
+type Key struct {
+	Name   string // of the flag and of the TOML key
+	Arg    string // what the value is called in help; "" for a boolean
+	Help   string
+	Secret bool // a URL that may carry user info, which is never shown
+
+	def   map[Role]string // default by role; role "" stands for the others
+	roles []Role          // where it applies; nil for everywhere
+	set   func(*Server, string, environment) error
+}
+
+// Default is the text of the key's default for a role.
+func (k *Key) Default(role Role) string {
+	if d, ok := k.def[role]; ok {
+		return d
+	}
+	return k.def[""]
+}
+
+// AppliesTo reports whether a role takes the key. A file or environment may hold
+// it for the other roles all the same, so that they can share one.
+func (k *Key) AppliesTo(role Role) bool { return k.roles == nil || slices.Contains(k.roles, role) }
+
+// Bool reports whether the key is a switch.
+func (k *Key) Bool() bool { return k.Arg == "" }
+
+// Env is the name of the key's environment variable.
+func (k *Key) Env() string {
+	return "AKIDB_" + strings.ToUpper(strings.ReplaceAll(k.Name, "-", "_"))
+}
+
+// Keys returns the keys a role takes, in order.
+func Keys(role Role) []*Key {
+	var out []*Key
+	for i := range keys {
+		if keys[i].AppliesTo(role) {
+			out = append(out, &keys[i])
+		}
+	}
+	return out
+}
+
+func always(text string) map[Role]string      { return map[Role]string{"": text} }
+func devOr(dev, other string) map[Role]string { return map[Role]string{Dev: dev, "": other} }
+
+var ingest = []Role{Dev, Writer}
+
+var keys = []Key{
+	{
+		Name: "http-addr", Arg: "ADDR", def: devOr("127.0.0.1:8080", "0.0.0.0:8080"),
+		Help: "address of the REST API",
+		set:  address(func(s *Server) *string { return &s.HTTPAddr }),
+	},
+	{
+		Name: "grpc-addr", Arg: "ADDR", def: devOr("127.0.0.1:9090", ":9090"),
+		Help: "address of gRPC",
+		set:  address(func(s *Server) *string { return &s.GRPCAddr }),
+	},
+	{
+		Name: "admin-addr", Arg: "ADDR", def: devOr("127.0.0.1:9091", ":9091"),
+		Help: "address of /livez, /readyz, /metrics and pprof",
+		set:  address(func(s *Server) *string { return &s.AdminAddr }),
+	},
+	{
+		Name: "data-dir", Arg: "DIR", def: always("./akidb-data"),
+		Help: "directory of the log, spill files and the embedded object store; used by one process at a time",
+		set:  setDataDir,
+	},
+	{
+		Name: "store", Arg: "URL", Secret: true, def: always(""),
+		Help: "object store: file:///dir, s3://bucket/prefix or, in dev, mem:// (dev's default: file://<data-dir>/objects)",
+		set:  setStore,
+	},
+	{
+		Name: "s3-endpoint", Arg: "URL", Secret: true, def: always(""),
+		Help: "endpoint of an S3-compatible server; empty for AWS",
+		set:  optional(httpURL(func(s *Server, text string) { s.S3Endpoint = text })),
+	},
+	{
+		Name: "s3-region", Arg: "REGION", def: always(""),
+		Help: "region of the bucket; empty for the AWS default chain's",
+		set:  text(func(s *Server) *string { return &s.S3Region }),
+	},
+	{
+		Name: "s3-path-style", def: always("false"),
+		Help: "address buckets as a path, as most S3-compatible servers need",
+		set:  boolean(func(s *Server) *bool { return &s.S3PathStyle }),
+	},
+	{
+		Name: "writer-url", Arg: "URL", Secret: true, def: always(""),
+		Help: "where a query process reaches the writer: for fresh reads and to forward writes",
+		set:  optional(setWriterURL),
+	},
+	{
+		Name: "cache-bytes", Arg: "SIZE", def: always("60%"),
+		Help: "size of the RAM cache: 512MiB, or a percentage of the memory limit",
+		set:  setCacheBytes,
+	},
+	{
+		Name: "auth", Arg: "off", def: always("off"),
+		Help: "who may use the API; off: whoever reaches the port",
+		set:  setAuth,
+	},
+	{
+		Name: "pprof", def: always("false"),
+		Help: "serve Go's profiler on the admin address",
+		set:  boolean(func(s *Server) *bool { return &s.Pprof }),
+	},
+	{
+		Name: "otlp-endpoint", Arg: "ADDR", Secret: true, def: always(""),
+		Help: "OTLP gRPC receiver of traces: host:port, http://… or https://…; empty for none",
+		set:  optional(setOTLPEndpoint),
+	},
+	{
+		Name: "log-level", Arg: "LEVEL", def: always("info"),
+		Help: "least level logged: debug, info, warn or error",
+		set:  oneOf(func(s *Server) *string { return &s.LogLevel }, "debug", "info", "warn", "error"),
+	},
+	{
+		Name: "log-format", Arg: "FORMAT", def: always("text"),
+		Help: "format of the log: text or json",
+		set:  oneOf(func(s *Server) *string { return &s.LogFormat }, "text", "json"),
+	},
+	{
+		Name: "wal-max-bytes", Arg: "SIZE", def: always("2GiB"), roles: ingest,
+		Help: "disk budget of the log; writes are slowed, then refused, as it fills",
+		set:  size(func(s *Server) *int64 { return &s.WALMaxBytes }, 16<<20),
+	},
+	{
+		Name: "wal-file-bytes", Arg: "SIZE", def: always("64MiB"), roles: ingest,
+		Help: "size of one file of the log",
+		set:  size(func(s *Server) *int64 { return &s.WALFileBytes }, 1<<20),
+	},
+	{
+		Name: "flush-bytes", Arg: "SIZE", def: always("64MiB"), roles: ingest,
+		Help: "size of unflushed rows at which they are flushed",
+		set:  size(func(s *Server) *int64 { return &s.FlushBytes }, 4<<10),
+	},
+	{
+		Name: "flush-age", Arg: "DURATION", def: always("10s"), roles: ingest,
+		Help: "age of the oldest unflushed row at which it is flushed",
+		set:  duration(func(s *Server) *time.Duration { return &s.FlushAge }),
+	},
+	{
+		Name: "shutdown-grace", Arg: "DURATION", def: always("30s"),
+		Help: "most time to finish requests in flight when stopping",
+		set:  duration(func(s *Server) *time.Duration { return &s.ShutdownGrace }),
+	},
+}

@@ -1,0 +1,111 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// durationBuckets spans a search answered from RAM to a flush to a slow store.
+var durationBuckets = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+// Search times searches. Tier is hot, warm or cold; mode says how the query ran
+// (exact, ivf, …).
+type Search struct{ seconds *prometheus.HistogramVec }
+
+// NewSearch registers akidb_vector_search_duration_seconds.
+func NewSearch(reg prometheus.Registerer) *Search {
+	s := &Search{prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "akidb_vector_search_duration_seconds",
+		Help:    "Time of one search, from the decoded request to its results.",
+		Buckets: durationBuckets,
+	}, []string{"tier", "mode"})}
+	reg.MustRegister(s.seconds)
+	return s
+}
+
+// Observe records one search.
+func (s *Search) Observe(tier, mode string, took time.Duration) {
+	s.seconds.WithLabelValues(tier, mode).Observe(took.Seconds())
+}
+
+// Insert times acknowledged upserts by the durability they waited for, disk or
+// object.
+type Insert struct{ seconds *prometheus.HistogramVec }
+
+// NewInsert registers akidb_vector_insert_duration_seconds.
+func NewInsert(reg prometheus.Registerer) *Insert {
+	i := &Insert{prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "akidb_vector_insert_duration_seconds",
+		Help:    "Time of one upsert request, from the decoded request to its acknowledgement.",
+		Buckets: durationBuckets,
+	}, []string{"durability"})}
+	reg.MustRegister(i.seconds)
+	return i
+}
+
+// Observe records one acknowledged upsert.
+func (i *Insert) Observe(durability string, took time.Duration) {
+	i.seconds.WithLabelValues(durability).Observe(took.Seconds())
+}
+
+// CollectionSize counts the rows of each collection.
+type CollectionSize struct{ vectors *prometheus.GaugeVec }
+
+// NewCollectionSize registers akidb_collection_size_vectors.
+func NewCollectionSize(reg prometheus.Registerer) *CollectionSize {
+	c := &CollectionSize{prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "akidb_collection_size_vectors",
+		Help: "Rows of a collection, unflushed ones included, deleted ones not.",
+	}, []string{"collection"})}
+	reg.MustRegister(c.vectors)
+	return c
+}
+
+// Set records the rows of a collection.
+func (c *CollectionSize) Set(collection string, vectors int64) {
+	c.vectors.WithLabelValues(collection).Set(float64(vectors))
+}
+
+// Remove forgets a collection that was deleted.
+func (c *CollectionSize) Remove(collection string) { c.vectors.DeleteLabelValues(collection) }
+
+// Memory is what the large consumers of memory hold, by component.
+type Memory struct{ size *prometheus.GaugeVec }
+
+// NewMemory registers akidb_memory_usage_bytes.
+func NewMemory(reg prometheus.Registerer) *Memory {
+	m := &Memory{prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "akidb_memory_usage_bytes",
+		Help: "Memory held by a component, as it accounts for it.",
+	}, []string{"component"})}
+	reg.MustRegister(m.size)
+	return m
+}
+
+// Set records what a component holds.
+func (m *Memory) Set(component string, bytes int64) {
+	m.size.WithLabelValues(component).Set(float64(bytes))
+}
+
+// Workers counts the runs of background work (flush, compaction, …).
+type Workers struct{ runs *prometheus.CounterVec }
+
+// NewWorkers registers akidb_background_worker_runs_total.
+func NewWorkers(reg prometheus.Registerer) *Workers {
+	w := &Workers{prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "akidb_background_worker_runs_total",
+		Help: "Runs of background work that ended, by result: ok or error.",
+	}, []string{"worker", "result"})}
+	reg.MustRegister(w.runs)
+	return w
+}
+
+// Ran counts one run of a worker that ended with err.
+func (w *Workers) Ran(worker string, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	w.runs.WithLabelValues(worker, result).Inc()
+}
