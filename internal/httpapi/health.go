@@ -123,6 +123,12 @@ func writeReport(w http.ResponseWriter, status int, r healthReport) {
 // port.
 func (h *Health) Register(r *Router, gatherer prometheus.Gatherer) {
 	serve := fasthttpadaptor.NewFastHTTPHandler(h.Handler(gatherer))
+	// Some look for /health where the rest of the API is.
+	r.Handle(fasthttp.MethodGet, "/health", func(ctx *fasthttp.RequestCtx) error {
+		ctx.Request.SetRequestURI("/health")
+		serve(ctx)
+		return nil
+	})
 	for _, path := range ProbePaths {
 		r.HandleRoot(fasthttp.MethodGet, path, func(ctx *fasthttp.RequestCtx) error {
 			serve(ctx)
