@@ -1,0 +1,28 @@
+package ivfpq
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// parallel calls work(worker, i) for every i below count, from as many goroutines as workers,
+// and stops early when ctx ends. The result must not depend on which worker does what: worker
+// only chooses scratch memory.
+func parallel(ctx context.Context, workers, count int, work func(worker, i int)) error {
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for worker := range min(workers, count) {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= count {
+					return
+				}
+				work(worker, i)
+			}
+		})
+	}
+	group.Wait()
+	return ctx.Err()
+}
