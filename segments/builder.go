@@ -1,0 +1,262 @@
+package segments
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/columns"
+	"github.com/akidb/akidb/segments/ivfpq"
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// BuildConfig says how a segment is built.
+type BuildConfig struct {
+	Dim    int
+	Metric ivfpq.Metric
+	Seed   uint64 // of the rotation and of sampling; any value
+	Dir    string // where the two files are made before they are uploaded
+	// Index overrides what the index chooses by itself; the zero value is right
+	// for every use but tests. Dim, Metric and Seed in it are ignored.
+	Index ivfpq.Config
+}
+
+// Built is a segment on local disk, not yet in the store. Close removes it.
+type Built struct {
+	// Order[ordinal] is the position the row had in the rows given to Build.
+	Order []uint32
+
+	dir            string
+	data, index    manifest.Ref // keys are not yet known
+	footer         manifest.Extent
+	minSeq, maxSeq uint64
+}
+
+// Build trains, encodes and writes rows as a segment below cfg.Dir. Memory is
+// about the size of the vectors plus that of the index.
+func Build(ctx context.Context, cfg BuildConfig, rows *Rows) (_ *Built, err error) {
+	if err := rows.check(cfg.Dim); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(cfg.Dir, "segment-*")
+	if err != nil {
+		return nil, fmt.Errorf("build segment: %w", err)
+	}
+	b := &Built{dir: dir, minSeq: slices.Min(rows.Seqs), maxSeq: slices.Max(rows.Seqs)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	ic := cfg.Index
+	ic.Dim, ic.Metric, ic.Seed = cfg.Dim, cfg.Metric, cfg.Seed
+	index, err := ivfpq.Build(ctx, rows.Vectors, ic)
+	if err != nil {
+		return nil, fmt.Errorf("build segment index: %w", err)
+	}
+	b.Order = index.Order
+	sums, err := b.writeData(ctx, cfg.Dim, rows)
+	if err != nil {
+		return nil, fmt.Errorf("build segment data: %w", err)
+	}
+	if err := b.writeIndex(ctx, cfg, index, rows, sums); err != nil {
+		return nil, fmt.Errorf("build segment index: %w", err)
+	}
+	return b, nil
+}
+
+// Close removes the local files.
+func (b *Built) Close() error { return os.RemoveAll(b.dir) }
+
+func (b *Built) dataPath() string  { return filepath.Join(b.dir, "data.parquet") }
+func (b *Built) indexPath() string { return filepath.Join(b.dir, "index.ivf") }
+
+// appendBatch is how many rows are handed to the Parquet writer at a time.
+const appendBatch = 1024
+
+func (b *Built) writeData(ctx context.Context, dim int, rows *Rows) ([]uint32, error) {
+	w, err := newSummer(b.dataPath())
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	pw, err := columns.NewWriter(w, dim)
+	if err != nil {
+		return nil, err
+	}
+	batch := make([]columns.Row, 0, appendBatch)
+	for part := range slices.Chunk(b.Order, appendBatch) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		batch = batch[:0]
+		for _, i := range part {
+			batch = append(batch, rows.row(int(i), dim))
+		}
+		if err := pw.Append(batch); err != nil {
+			return nil, err
+		}
+	}
+	if err := pw.Close(); err != nil {
+		return nil, err
+	}
+	b.data, err = w.finish()
+	return w.blocks, err
+}
+
+func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.Index, rows *Rows, dataSums []uint32) error {
+	w, err := newSummer(b.indexPath())
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	header := make([]byte, headerSize)
+	copy(header, magic)
+	binary.LittleEndian.PutUint32(header[8:], Version)
+	if _, err := w.Write(header); err != nil {
+		return err
+	}
+	var lists, buf []byte
+	for i, l := range index.Lists {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		buf = index.AppendList(buf[:0], i)
+		lists = listEntry{offset: w.size, length: uint32(len(buf)), first: l.First, count: l.Count, crc32c: crc32.Checksum(buf, blob.Castagnoli)}.append(lists)
+		if err := w.writeAligned(buf); err != nil {
+			return err
+		}
+	}
+	ids := make([]string, len(b.Order))
+	for ordinal, i := range b.Order {
+		ids[ordinal] = rows.IDs[i]
+	}
+	listsEnd := w.size
+	blocks, fences, err := encodeIDTable(listsEnd, ids)
+	if err != nil {
+		return err
+	}
+	if err := w.writeAligned(blocks); err != nil {
+		return err
+	}
+	props := properties{
+		rows: uint32(rows.Len()), dim: uint32(cfg.Dim), metric: cfg.Metric, kind: index.Kind, listCount: uint32(len(index.Lists)),
+		exponent: index.Exponent, seed: index.Seed, listsEnd: listsEnd, dataSize: b.data.Size,
+	}
+	foot := encodeFooter(w.size, []section{
+		{tagProperties, props.encode()},
+		{tagCentroids, appendFloat32s(nil, index.Centroids)},
+		{tagLists, lists},
+		{tagCalibration, encodeCalibration(index.Calibration)},
+		{tagIDFences, encodeFences(fences)},
+		{tagDataSums, appendUint32s(nil, dataSums)},
+	})
+	b.footer = manifest.Extent{Offset: w.size, Length: len(foot), CRC32C: crc32.Checksum(foot, blob.Castagnoli)}
+	if _, err := w.Write(foot); err != nil {
+		return err
+	}
+	b.index, err = w.finish()
+	return err
+}
+
+// Upload puts both files under the keys of a segment that was never used
+// before and returns the manifest's entry for it.
+func (b *Built) Upload(ctx context.Context, store blob.Store, collection, segment string) (manifest.Segment, error) {
+	data, index := b.data, b.index
+	data.Key, index.Key = manifest.DataKey(collection, segment), manifest.IndexKey(collection, segment)
+	for _, f := range []struct {
+		path string
+		ref  manifest.Ref
+	}{{b.dataPath(), data}, {b.indexPath(), index}} {
+		if err := upload(ctx, store, f.path, f.ref); err != nil {
+			return manifest.Segment{}, err
+		}
+	}
+	return manifest.Segment{
+		ID: segment, Rows: uint32(len(b.Order)), MinSeq: b.minSeq, MaxSeq: b.maxSeq,
+		Data: data, Index: index, Footer: b.footer,
+	}, nil
+}
+
+// upload puts one file. It is unconditional on purpose: the key is fresh, and a
+// repeat after a lost answer writes the same bytes.
+func upload(ctx context.Context, store blob.Store, path string, ref manifest.Ref) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("upload segment: %w", err)
+	}
+	defer f.Close()
+	if _, err := store.Put(ctx, ref.Key, f, ref.Size, blob.Condition{}); err != nil {
+		return fmt.Errorf("upload segment: %w", err)
+	}
+	return nil
+}
+
+// summer is a file being written with the checksums of its blocks and of the
+// whole.
+type summer struct {
+	f      *os.File
+	w      *bufio.Writer
+	size   int64
+	sum    uint32
+	blocks []uint32 // CRC32C of every full block, and after finish of the last
+	block  uint32
+}
+
+func newSummer(path string) (*summer, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return &summer{f: f, w: bufio.NewWriterSize(f, 1<<20)}, nil
+}
+
+func (s *summer) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	p = p[:n]
+	s.sum = crc32.Update(s.sum, blob.Castagnoli, p)
+	for len(p) > 0 {
+		room := dataBlockSize - int(s.size%dataBlockSize)
+		take := min(room, len(p))
+		s.block = crc32.Update(s.block, blob.Castagnoli, p[:take])
+		s.size += int64(take)
+		if take == room {
+			s.blocks = append(s.blocks, s.block)
+			s.block = 0
+		}
+		p = p[take:]
+	}
+	return n, err
+}
+
+// writeAligned writes p and zeroes up to the next aligned offset.
+func (s *summer) writeAligned(p []byte) error {
+	if _, err := s.Write(p); err != nil {
+		return err
+	}
+	_, err := s.Write(make([]byte, (align-s.size%align)%align))
+	return err
+}
+
+// finish flushes the file and returns its size and checksum.
+func (s *summer) finish() (manifest.Ref, error) {
+	if s.size%dataBlockSize != 0 {
+		s.blocks = append(s.blocks, s.block)
+	}
+	if err := s.w.Flush(); err != nil {
+		return manifest.Ref{}, err
+	}
+	return manifest.Ref{Size: s.size, CRC32C: s.sum}, nil
+}
+
+func (s *summer) close() { _ = s.f.Close() }
+
+var _ io.Writer = (*summer)(nil)

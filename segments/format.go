@@ -1,0 +1,368 @@
+package segments
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"unsafe"
+
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/ivfpq"
+)
+
+// Numbers of index.ivf, as FORMAT.md draws it. Version ledger:
+//
+//	1  first: one quantizer a segment, sign codes, no spill
+const (
+	Version        = 1
+	ReadMinVersion = 1
+
+	magic      = "AKIDBIVF" // first and last eight bytes of the file
+	headerSize = 64
+	tailSize   = 24
+	align      = 64 // every list and section begins at a multiple
+
+	tocEntrySize = 24
+	maxSections  = 64
+
+	// dataBlockSize is the unit in which data.parquet is read, checksummed and
+	// cached. 32 KiB holds a few pages of any column, and its checksums cost
+	// 0.01 % of the file.
+	dataBlockSize = 32 << 10
+
+	// idBlockEntries is how many ids one block of the id table covers: with
+	// ids of 36 bytes a look-up reads 44 KiB.
+	idBlockEntries   = 1024
+	idFenceSize      = 24 // and the id
+	listEntrySize    = 24
+	calibrationSize  = 12
+	propertiesSize   = 64
+	maxFooterBytes   = 1 << 30
+	maxRows          = math.MaxUint32 - 1
+	maxCalibrations  = 64
+	maxListsPossible = 1 << 24
+)
+
+// Section tags. Numbers are never reused.
+const (
+	tagProperties  = 1 // what the segment is: dimension, metric, counts, seeds
+	tagCentroids   = 2 // float32, lists × CodeDim, rotated space
+	tagLists       = 3 // directory of posting lists
+	tagCalibration = 4 // recall → probes and refine depth
+	tagIDFences    = 5 // first id, place and checksum of every id-table block
+	tagDataSums    = 6 // CRC32C of every block of data.parquet
+)
+
+// ErrUnsupported: the file was written by a version this one does not know.
+var ErrUnsupported = errors.New("unsupported format version")
+
+// properties is the fixed part of the footer.
+type properties struct {
+	rows      uint32
+	dim       uint32
+	metric    ivfpq.Metric
+	kind      ivfpq.Kind
+	exponent  int    // of the index's scale, see ivfpq.Params
+	seed      uint64 // of the rotation
+	listsEnd  int64  // where the posting lists end and the id table begins
+	dataSize  int64  // bytes of data.parquet
+	listCount uint32
+}
+
+// listEntry is one line of the list directory.
+type listEntry struct {
+	offset int64
+	length uint32
+	first  uint32 // first row
+	count  uint32 // rows
+	crc32c uint32
+}
+
+// footer is everything a reader needs before it can search: one contiguous
+// run of bytes at the end of index.ivf, read once and used in place.
+type footer struct {
+	properties
+	centroids   []float32
+	lists       []listEntry
+	calibration []ivfpq.Calibration
+	fences      []fence
+	dataSums    []uint32
+}
+
+type section struct {
+	tag  uint32
+	data []byte
+}
+
+// encodeFooter lays the sections out after offset base of the file and
+// appends the table of contents and the tail.
+func encodeFooter(base int64, sections []section) []byte {
+	var out []byte
+	pad := func() {
+		for (base+int64(len(out)))%align != 0 {
+			out = append(out, 0)
+		}
+	}
+	toc := make([]byte, 0, len(sections)*tocEntrySize)
+	for _, s := range sections {
+		pad()
+		toc = binary.LittleEndian.AppendUint32(toc, s.tag)
+		toc = binary.LittleEndian.AppendUint32(toc, crc32.Checksum(s.data, blob.Castagnoli))
+		toc = binary.LittleEndian.AppendUint64(toc, uint64(len(out)))
+		toc = binary.LittleEndian.AppendUint64(toc, uint64(len(s.data)))
+		out = append(out, s.data...)
+	}
+	pad()
+	out = append(out, toc...)
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(sections)))
+	out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(toc, blob.Castagnoli))
+	out = binary.LittleEndian.AppendUint64(out, uint64(len(out)+16)) // footer length, this field and the magic included
+	return append(out, magic...)
+}
+
+// decodeFooter parses a footer. Slices of the result alias b where the
+// machine's byte order and b's alignment allow it.
+func decodeFooter(b []byte) (*footer, error) {
+	sections, err := splitFooter(b)
+	if err != nil {
+		return nil, err
+	}
+	f := &footer{}
+	steps := []struct {
+		tag   uint32
+		parse func([]byte) error
+	}{
+		{tagProperties, f.parseProperties},
+		{tagCentroids, f.parseCentroids},
+		{tagLists, f.parseLists},
+		{tagCalibration, f.parseCalibration},
+		{tagIDFences, f.parseFences},
+		{tagDataSums, f.parseDataSums},
+	}
+	for _, s := range steps {
+		data, ok := sections[s.tag]
+		if !ok {
+			return nil, fmt.Errorf("footer has no section %d: %w", s.tag, blob.ErrCorrupt)
+		}
+		if err := s.parse(data); err != nil {
+			return nil, fmt.Errorf("footer section %d: %w", s.tag, err)
+		}
+	}
+	return f, nil
+}
+
+func splitFooter(b []byte) (map[uint32][]byte, error) {
+	n := len(b)
+	if n < tailSize || string(b[n-8:]) != magic {
+		return nil, fmt.Errorf("footer of %d bytes does not end in %q: %w", n, magic, blob.ErrCorrupt)
+	}
+	if got := binary.LittleEndian.Uint64(b[n-16:]); got != uint64(n) {
+		return nil, fmt.Errorf("footer says %d bytes, got %d: %w", got, n, blob.ErrCorrupt)
+	}
+	count := binary.LittleEndian.Uint32(b[n-24:])
+	tocSum := binary.LittleEndian.Uint32(b[n-20:])
+	if count > maxSections || int(count)*tocEntrySize > n-tailSize {
+		return nil, fmt.Errorf("footer of %d bytes claims %d sections: %w", n, count, blob.ErrCorrupt)
+	}
+	tocStart := n - tailSize - int(count)*tocEntrySize
+	toc := b[tocStart : n-tailSize]
+	if got := crc32.Checksum(toc, blob.Castagnoli); got != tocSum {
+		return nil, fmt.Errorf("footer directory crc32c %08x, want %08x: %w", got, tocSum, blob.ErrCorrupt)
+	}
+	out := make(map[uint32][]byte, count)
+	for ; len(toc) > 0; toc = toc[tocEntrySize:] {
+		tag := binary.LittleEndian.Uint32(toc)
+		sum := binary.LittleEndian.Uint32(toc[4:])
+		off := binary.LittleEndian.Uint64(toc[8:])
+		size := binary.LittleEndian.Uint64(toc[16:])
+		if off > uint64(tocStart) || size > uint64(tocStart)-off {
+			return nil, fmt.Errorf("footer section %d lies at [%d,+%d) of %d bytes: %w", tag, off, size, tocStart, blob.ErrCorrupt)
+		}
+		data := b[off : off+size : off+size]
+		if got := crc32.Checksum(data, blob.Castagnoli); got != sum {
+			return nil, fmt.Errorf("footer section %d crc32c %08x, want %08x: %w", tag, got, sum, blob.ErrCorrupt)
+		}
+		if _, twice := out[tag]; twice {
+			return nil, fmt.Errorf("footer has section %d twice: %w", tag, blob.ErrCorrupt)
+		}
+		out[tag] = data
+	}
+	return out, nil
+}
+
+func (p properties) encode() []byte {
+	b := make([]byte, propertiesSize)
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], Version)
+	le.PutUint32(b[4:], p.rows)
+	le.PutUint32(b[8:], p.dim)
+	b[12], b[13] = byte(p.metric), byte(p.kind)
+	le.PutUint32(b[16:], p.listCount)
+	le.PutUint32(b[20:], dataBlockSize)
+	le.PutUint64(b[24:], p.seed)
+	le.PutUint64(b[32:], uint64(p.listsEnd))
+	le.PutUint64(b[40:], uint64(p.dataSize))
+	le.PutUint32(b[48:], uint32(int32(p.exponent)))
+	return b
+}
+
+func (f *footer) parseProperties(b []byte) error {
+	le := binary.LittleEndian
+	if len(b) < 4 {
+		return fmt.Errorf("%d bytes: %w", len(b), blob.ErrCorrupt)
+	}
+	if v := le.Uint32(b); v < ReadMinVersion || v > Version {
+		return fmt.Errorf("version %d, this build reads %d to %d: %w", v, ReadMinVersion, Version, ErrUnsupported)
+	}
+	if len(b) != propertiesSize {
+		return fmt.Errorf("%d bytes, want %d: %w", len(b), propertiesSize, blob.ErrCorrupt)
+	}
+	f.properties = properties{
+		rows: le.Uint32(b[4:]), dim: le.Uint32(b[8:]),
+		metric: ivfpq.Metric(b[12]), kind: ivfpq.Kind(b[13]),
+		listCount: le.Uint32(b[16:]),
+		seed:      le.Uint64(b[24:]),
+		listsEnd:  int64(le.Uint64(b[32:])), dataSize: int64(le.Uint64(b[40:])),
+		exponent: int(int32(le.Uint32(b[48:]))),
+	}
+	if bs := le.Uint32(b[20:]); bs != dataBlockSize {
+		return fmt.Errorf("data block size %d, want %d: %w", bs, dataBlockSize, blob.ErrCorrupt)
+	}
+	if f.rows == 0 || f.rows > maxRows || f.dim == 0 || f.dim > 16384 || f.listCount > maxListsPossible ||
+		f.listsEnd < headerSize || f.dataSize < 0 {
+		return fmt.Errorf("%+v is out of range: %w", f.properties, blob.ErrCorrupt)
+	}
+	return nil
+}
+
+func (f *footer) parseCentroids(b []byte) error {
+	want := int(f.listCount) * ivfpq.CodeDim(int(f.dim))
+	if len(b) != want*4 {
+		return fmt.Errorf("%d bytes, want %d: %w", len(b), want*4, blob.ErrCorrupt)
+	}
+	f.centroids = float32s(b)
+	return nil
+}
+
+func (e listEntry) append(dst []byte) []byte {
+	le := binary.LittleEndian
+	dst = le.AppendUint64(dst, uint64(e.offset))
+	dst = le.AppendUint32(dst, e.length)
+	dst = le.AppendUint32(dst, e.first)
+	dst = le.AppendUint32(dst, e.count)
+	return le.AppendUint32(dst, e.crc32c)
+}
+
+func (f *footer) parseLists(b []byte) error {
+	if len(b) != int(f.listCount)*listEntrySize {
+		return fmt.Errorf("%d bytes for %d lists: %w", len(b), f.listCount, blob.ErrCorrupt)
+	}
+	le := binary.LittleEndian
+	f.lists = make([]listEntry, f.listCount)
+	next := uint64(0)
+	for i := range f.lists {
+		e := b[i*listEntrySize:]
+		l := listEntry{offset: int64(le.Uint64(e)), length: le.Uint32(e[8:]), first: le.Uint32(e[12:]), count: le.Uint32(e[16:]), crc32c: le.Uint32(e[20:])}
+		if uint64(l.first) != next || l.offset < headerSize {
+			return fmt.Errorf("list %d begins at row %d, want %d: %w", i, l.first, next, blob.ErrCorrupt)
+		}
+		next += uint64(l.count)
+		f.lists[i] = l
+	}
+	if len(f.lists) > 0 && next != uint64(f.rows) {
+		return fmt.Errorf("lists cover %d rows of %d: %w", next, f.rows, blob.ErrCorrupt)
+	}
+	return nil
+}
+
+func encodeCalibration(cs []ivfpq.Calibration) []byte {
+	var b []byte
+	for _, c := range cs {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(c.Recall))
+		b = binary.LittleEndian.AppendUint32(b, c.NProbe)
+		b = binary.LittleEndian.AppendUint32(b, c.Depth)
+	}
+	return b
+}
+
+func (f *footer) parseCalibration(b []byte) error {
+	if len(b)%calibrationSize != 0 || len(b) > maxCalibrations*calibrationSize {
+		return fmt.Errorf("%d bytes: %w", len(b), blob.ErrCorrupt)
+	}
+	for ; len(b) > 0; b = b[calibrationSize:] {
+		f.calibration = append(f.calibration, ivfpq.Calibration{
+			Recall: math.Float32frombits(binary.LittleEndian.Uint32(b)),
+			NProbe: binary.LittleEndian.Uint32(b[4:]),
+			Depth:  binary.LittleEndian.Uint32(b[8:]),
+		})
+	}
+	return nil
+}
+
+func (f *footer) parseFences(b []byte) (err error) {
+	f.fences, err = decodeFences(b, f.rows)
+	return err
+}
+
+func (f *footer) parseDataSums(b []byte) error {
+	want := int((f.dataSize + dataBlockSize - 1) / dataBlockSize)
+	if len(b) != want*4 {
+		return fmt.Errorf("%d bytes for %d blocks of data: %w", len(b), want, blob.ErrCorrupt)
+	}
+	f.dataSums = uint32s(b)
+	return nil
+}
+
+var hostIsLittleEndian = func() bool {
+	x := uint16(1)
+	return *(*byte)(unsafe.Pointer(&x)) == 1
+}()
+
+// float32s views b, little-endian, as float32s: in place where the host allows
+// it, else as a copy. len(b) is a multiple of 4.
+func float32s(b []byte) []float32 {
+	if len(b) == 0 {
+		return nil
+	}
+	if hostIsLittleEndian && uintptr(unsafe.Pointer(&b[0]))%4 == 0 {
+		return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)
+	}
+	out := make([]float32, len(b)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return out
+}
+
+// uint32s is float32s for unsigned integers.
+func uint32s(b []byte) []uint32 {
+	if len(b) == 0 {
+		return nil
+	}
+	if hostIsLittleEndian && uintptr(unsafe.Pointer(&b[0]))%4 == 0 {
+		return unsafe.Slice((*uint32)(unsafe.Pointer(&b[0])), len(b)/4)
+	}
+	out := make([]uint32, len(b)/4)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint32(b[4*i:])
+	}
+	return out
+}
+
+// appendFloat32s appends the little-endian bytes of v.
+func appendFloat32s(dst []byte, v []float32) []byte {
+	for _, x := range v {
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(x))
+	}
+	return dst
+}
+
+// appendUint32s appends the little-endian bytes of v.
+func appendUint32s(dst []byte, v []uint32) []byte {
+	for _, x := range v {
+		dst = binary.LittleEndian.AppendUint32(dst, x)
+	}
+	return dst
+}

@@ -1,0 +1,183 @@
+package segments
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/blob/memblob"
+	"github.com/akidb/akidb/segments/ivfpq"
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// TestFormatDocument holds FORMAT.md to the constants.
+func TestFormatDocument(t *testing.T) {
+	b, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(b)
+	for _, want := range []string{
+		fmt.Sprintf("header: %q, version u32", magic),
+		fmt.Sprintf("┤ %d\n", headerSize),
+		fmt.Sprintf("multiple of %d bytes", align),
+		fmt.Sprintf("### Tail, the last %d bytes", tailSize),
+		fmt.Sprintf("number of sections, at most %d ", maxSections),
+		fmt.Sprintf("### Directory, %d bytes a section", tocEntrySize),
+		fmt.Sprintf("| %d | properties | %d bytes", tagProperties, propertiesSize),
+		fmt.Sprintf("| %d | centroids |", tagCentroids),
+		fmt.Sprintf("| %d | lists | %d bytes a list", tagLists, listEntrySize),
+		fmt.Sprintf("| %d | calibration | %d bytes an entry", tagCalibration, calibrationSize),
+		fmt.Sprintf("| %d | id fences | %d bytes and an id", tagIDFences, idFenceSize),
+		fmt.Sprintf("| %d | data checksums | CRC32C u32 of every block of %d bytes", tagDataSums, dataBlockSize),
+		fmt.Sprintf("in bytewise order, %d to a block", idBlockEntries),
+		fmt.Sprintf("metric: %d l2, %d dot, %d cosine", ivfpq.L2, ivfpq.Dot, ivfpq.Cosine),
+		fmt.Sprintf("kind: %d exact (no lists), %d flat (one list), %d ivf", ivfpq.Exact, ivfpq.Flat, ivfpq.IVF),
+		fmt.Sprintf("| %d | first |", Version),
+	} {
+		if !strings.Contains(doc, want) {
+			t.Errorf("FORMAT.md does not say %q", want)
+		}
+	}
+}
+
+// TestPropertiesGolden pins every field to its place.
+func TestPropertiesGolden(t *testing.T) {
+	got := fmt.Sprintf("%x", properties{
+		rows: 0x01020304, dim: 0x0506, metric: ivfpq.Cosine, kind: ivfpq.IVF, exponent: -2,
+		seed: 0x1112131415161718, listsEnd: 0x2122232425262728, dataSize: 0x3132333435363738, listCount: 0x41424344,
+	}.encode())
+	want := "01000000" + "04030201" + "06050000" + "03" + "03" + "0000" + "44434241" + "00800000" +
+		"1817161514131211" + "2827262524232221" + "3837363534333231" + "feffffff" + "000000000000000000000000"
+	if got != want {
+		t.Errorf("properties\n got %s\nwant %s", got, want)
+	}
+}
+
+var addFixture = flag.Bool("add-fixture", false, "write the fixture of the current version, if there is none yet")
+
+// TestReadsEveryVersion opens the fixtures of all versions that were ever
+// written. They are added to and never made again.
+func TestReadsEveryVersion(t *testing.T) {
+	const dim, n = 6, 150
+	rows := makeRows(rand.New(rand.NewPCG(42, 1)), "id-", n, dim)
+	if *addFixture {
+		writeFixture(t, rows, dim)
+	}
+	dirs, err := filepath.Glob("testdata/compat/v*")
+	if err != nil || len(dirs) < Version-ReadMinVersion+1 {
+		t.Fatalf("%d fixtures, want one for each of versions %d to %d: %v", len(dirs), ReadMinVersion, Version, err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			var fix fixture
+			b, err := os.ReadFile(filepath.Join(dir, "segment.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(b, &fix); err != nil {
+				t.Fatal(err)
+			}
+			store := memblob.New()
+			for _, name := range []string{"data.parquet", "index.ivf"} {
+				b, err := os.ReadFile(filepath.Join(dir, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				put(t, store, manifest.SegmentPrefix(testCollection, fix.Segment.ID)+name, b)
+			}
+			if err := readAll(t.Context(), store, fix.Segment, rows, fix.Order, dim); err != nil {
+				t.Fatal(err)
+			}
+			checkNearest(t, store, fix, rows, dim)
+		})
+	}
+}
+
+// fixture is what a manifest would say of a stored segment, and the order its
+// rows were put in.
+type fixture struct {
+	Segment manifest.Segment
+	Order   []uint32
+}
+
+// checkNearest searches every row through the stored codes, which must still
+// mean what they meant: a row is among the three nearest to itself once all
+// candidates are refined.
+func checkNearest(t *testing.T, store blob.Store, fix fixture, rows *Rows, dim int) {
+	t.Helper()
+	v := open(t, store, dim, fix.Segment)
+	router := v.Segments[0].Router()
+	var refs []ListRef
+	for i := range router.Lists() {
+		refs = append(refs, ListRef{0, uint32(i)})
+	}
+	lists, err := v.Lists(t.Context(), refs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ordinal, in := range fix.Order {
+		q, err := router.Query(rows.Vectors[int(in)*dim : (int(in)+1)*dim])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []ivfpq.Candidate
+		for _, p := range q.Probe(len(lists)) {
+			found := ivfpq.NewCandidates(rows.Len())
+			if err := q.ScanList(p, lists[p.List], nil, found); err != nil {
+				t.Fatal(err)
+			}
+			of := found.Sorted()
+			if err := q.RefineList(p.List, lists[p.List], of); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, of...)
+		}
+		slices.SortFunc(all, ivfpq.Candidate.Compare)
+		if len(all) != rows.Len() || !slices.ContainsFunc(all[:3], func(c ivfpq.Candidate) bool { return c.Ordinal == uint32(ordinal) }) {
+			t.Errorf("row %d is not among the three nearest of %d to itself", ordinal, len(all))
+		}
+		q.Release()
+	}
+}
+
+func writeFixture(t *testing.T, rows *Rows, dim int) {
+	dir := fmt.Sprintf("testdata/compat/v%d", Version)
+	if _, err := os.Stat(dir); err == nil {
+		t.Fatalf("%s exists: a fixture is never made again", dir)
+	}
+	store := memblob.New()
+	seg, order := build(t, store, "FIXTURE", dim, ivfpq.IVF, rows)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []manifest.Ref{seg.Data, seg.Index} {
+		b, _, err := store.Get(t.Context(), ref.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if crc32.Checksum(b, blob.Castagnoli) != ref.CRC32C {
+			t.Fatalf("%q does not have its checksum", ref.Key)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(ref.Key)), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := json.MarshalWrite(&out, fixture{seg, order}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "segment.json"), out.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

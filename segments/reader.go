@@ -1,0 +1,276 @@
+package segments
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/columns"
+	"github.com/akidb/akidb/segments/ivfpq"
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// Reader reads one segment. It holds the footer and nothing else; rows and
+// lists come through ranges every time, which is where caching happens. It is
+// safe for concurrent use and needs no closing.
+type Reader struct {
+	segment manifest.Segment
+	ranges  blob.RangeReader
+	footer  *footer
+	router  *ivfpq.Router
+	data    *dataFile
+}
+
+// dataFile is data.parquet, opened at first use.
+type dataFile struct {
+	sync.Mutex
+	file *columns.File
+}
+
+// Open reads a segment's footer in one request and checks it against the
+// manifest.
+func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, dim int, metric ivfpq.Metric) (*Reader, error) {
+	fail := func(err error) (*Reader, error) { return nil, fmt.Errorf("open segment %q: %w", seg.ID, err) }
+	if seg.Footer.Length < tailSize || seg.Footer.Length > maxFooterBytes || seg.Footer.Offset < headerSize ||
+		seg.Footer.Offset+int64(seg.Footer.Length) != seg.Index.Size {
+		return fail(fmt.Errorf("footer [%d,+%d) of %d bytes: %w", seg.Footer.Offset, seg.Footer.Length, seg.Index.Size, blob.ErrCorrupt))
+	}
+	b, err := ranges.ReadRange(ctx, blob.Range{Key: seg.Index.Key, Offset: seg.Footer.Offset, Length: seg.Footer.Length, CRC32C: seg.Footer.CRC32C})
+	if err != nil {
+		return fail(err)
+	}
+	f, err := decodeFooter(b)
+	if err != nil {
+		return fail(err)
+	}
+	if f.rows != seg.Rows || int(f.dim) != dim || f.metric != metric || f.dataSize != seg.Data.Size {
+		return fail(fmt.Errorf("footer says %d rows of %d dimensions, %v, %d bytes of data; manifest says %d, %d, %v, %d: %w",
+			f.rows, f.dim, f.metric, f.dataSize, seg.Rows, dim, metric, seg.Data.Size, blob.ErrCorrupt))
+	}
+	lists := make([]ivfpq.List, len(f.lists))
+	params := ivfpq.Params{Dim: dim, Metric: metric, Seed: f.seed, Kind: f.kind, Exponent: f.exponent}
+	for i, l := range f.lists {
+		lists[i] = ivfpq.List{First: l.first, Count: l.count}
+		if want := ivfpq.ListSize(params, int(l.count)); int(l.length) != want || l.offset+int64(want) > f.listsEnd {
+			return fail(fmt.Errorf("list %d of %d rows has %d bytes at %d, want %d below %d: %w", i, l.count, l.length, l.offset, want, f.listsEnd, blob.ErrCorrupt))
+		}
+	}
+	router, err := ivfpq.NewRouter(params, f.centroids, lists, f.calibration)
+	if err != nil {
+		return fail(err)
+	}
+	return &Reader{segment: seg, ranges: ranges, footer: f, router: router, data: &dataFile{}}, nil
+}
+
+// Segment is the manifest's entry the reader was opened with; its delete vector
+// may have been replaced since.
+func (r *Reader) Segment() manifest.Segment { return r.segment }
+
+// Rows is how many rows the segment has, deleted ones included.
+func (r *Reader) Rows() uint32 { return r.footer.rows }
+
+// Router is the index's entry point.
+func (r *Reader) Router() *ivfpq.Router { return r.router }
+
+// Kind is the segment's size class.
+func (r *Reader) Kind() ivfpq.Kind { return r.footer.kind }
+
+func (r *Reader) listRange(list uint32) blob.Range {
+	e := r.footer.lists[list]
+	return blob.Range{Key: r.segment.Index.Key, Offset: e.offset, Length: int(e.length), CRC32C: e.crc32c}
+}
+
+// withSegment is r for a later manifest entry of the same segment, which can
+// differ in its delete vector only.
+func (r *Reader) withSegment(seg manifest.Segment) *Reader {
+	later := *r
+	later.segment = seg
+	return &later
+}
+
+// IDs returns the ids of rows, in the order asked for.
+func (r *Reader) IDs(ctx context.Context, ordinals []uint32) ([]string, error) {
+	return point(ctx, r, ordinals, (*columns.File).IDs)
+}
+
+// Metadata returns the metadata of rows, nil where a row has none.
+func (r *Reader) Metadata(ctx context.Context, ordinals []uint32) ([][]byte, error) {
+	return point(ctx, r, ordinals, (*columns.File).Metadata)
+}
+
+// Seqs returns the sequence numbers of rows.
+func (r *Reader) Seqs(ctx context.Context, ordinals []uint32) ([]uint64, error) {
+	return point(ctx, r, ordinals, (*columns.File).Seqs)
+}
+
+// Vectors writes the vectors of rows, as they were given, to dst, which has
+// room for dim numbers a row.
+func (r *Reader) Vectors(ctx context.Context, ordinals []uint32, dst []float32) error {
+	dim := int(r.footer.dim)
+	if len(dst) != len(ordinals)*dim {
+		panic(fmt.Sprintf("BUG: room for %d numbers, want %d rows of %d", len(dst), len(ordinals), dim))
+	}
+	f, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	spans := make([]span, len(ordinals))
+	for i, o := range ordinals {
+		off, length, err := f.VectorRange(o)
+		if err != nil {
+			return r.dataError(err)
+		}
+		spans[i] = span{off, length}
+	}
+	blocks, err := r.blocks(ctx, spans)
+	if err != nil {
+		return err
+	}
+	raw := make([]byte, dim*4)
+	for i, s := range spans {
+		blocks.copy(raw[:s.length], s.offset)
+		copy(dst[i*dim:(i+1)*dim], float32s(raw))
+	}
+	return nil
+}
+
+// Scan hands rows from..to-1 to fn in batches, in order, with the columns of
+// the projection filled in. The batch is reused between calls.
+func (r *Reader) Scan(ctx context.Context, from, to uint32, projection columns.Projection, fn func(first uint32, rows []columns.Row) error) error {
+	f, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	next := from
+	err = f.Scan(from, to, projection, func(rows []columns.Row) error {
+		first := next
+		next += uint32(len(rows))
+		return fn(first, rows)
+	})
+	if err != nil {
+		return r.dataError(err)
+	}
+	return nil
+}
+
+func (r *Reader) dataError(err error) error {
+	return fmt.Errorf("read %q: %w", r.segment.Data.Key, err)
+}
+
+// open returns data.parquet reading under ctx. It is opened once; a failure is
+// tried again by the next caller.
+func (r *Reader) open(ctx context.Context) (*columns.File, error) {
+	r.data.Lock()
+	defer r.data.Unlock()
+	if r.data.file == nil {
+		f, err := columns.Open(dataReader{ctx, r}, r.segment.Data.Size)
+		if err != nil {
+			return nil, r.dataError(err)
+		}
+		if f.Rows() != int(r.footer.rows) || f.Dimension() != int(r.footer.dim) {
+			return nil, r.dataError(fmt.Errorf("%d rows of %d dimensions, index has %d of %d: %w", f.Rows(), f.Dimension(), r.footer.rows, r.footer.dim, blob.ErrCorrupt))
+		}
+		r.data.file = f.WithReader(nil) // must not keep the opener's ctx
+	}
+	return r.data.file.WithReader(dataReader{ctx, r}), nil
+}
+
+// point reads one column of a few rows.
+func point[T any](ctx context.Context, r *Reader, ordinals []uint32, read func(*columns.File, []uint32) ([]T, error)) ([]T, error) {
+	if len(ordinals) == 0 {
+		return nil, nil
+	}
+	f, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := read(f, ordinals)
+	if err != nil {
+		return nil, r.dataError(err)
+	}
+	return out, nil
+}
+
+// span is a run of bytes of data.parquet.
+type span struct {
+	offset int64
+	length int
+}
+
+// blocks are blocks of data.parquet by number.
+type blocks map[int64][]byte
+
+// blocks reads every block the spans touch.
+func (r *Reader) blocks(ctx context.Context, spans []span) (blocks, error) {
+	out := make(blocks, len(spans))
+	var ranges []blob.Range
+	var numbers []int64
+	for _, s := range spans {
+		if s.length == 0 {
+			continue
+		}
+		for n := s.offset / dataBlockSize; n <= (s.offset+int64(s.length)-1)/dataBlockSize; n++ {
+			if _, have := out[n]; have {
+				continue
+			}
+			if n < 0 || n >= int64(len(r.footer.dataSums)) {
+				return nil, r.dataError(fmt.Errorf("bytes [%d,+%d) of %d: %w", s.offset, s.length, r.segment.Data.Size, blob.ErrCorrupt))
+			}
+			out[n] = nil
+			numbers = append(numbers, n)
+			ranges = append(ranges, r.dataBlock(n))
+		}
+	}
+	got, err := blob.ReadRanges(ctx, r.ranges, ranges)
+	if err != nil {
+		return nil, r.dataError(err)
+	}
+	for i, n := range numbers {
+		out[n] = got[i]
+	}
+	return out, nil
+}
+
+func (r *Reader) dataBlock(n int64) blob.Range {
+	off := n * dataBlockSize
+	return blob.Range{
+		Key: r.segment.Data.Key, Offset: off,
+		Length: int(min(dataBlockSize, r.segment.Data.Size-off)),
+		CRC32C: r.footer.dataSums[n],
+	}
+}
+
+// copy fills dst with the bytes from offset off, all of which b holds.
+func (b blocks) copy(dst []byte, off int64) {
+	for len(dst) > 0 {
+		n := copy(dst, b[off/dataBlockSize][off%dataBlockSize:])
+		dst = dst[n:]
+		off += int64(n)
+	}
+}
+
+// dataReader is data.parquet as package columns wants to see it: verified, and
+// under the context of one call.
+type dataReader struct {
+	ctx context.Context
+	r   *Reader
+}
+
+func (d dataReader) ReadAt(p []byte, off int64) (int, error) {
+	size := d.r.segment.Data.Size
+	if off < 0 || off >= size {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), size-off))
+	b, err := d.r.blocks(d.ctx, []span{{off, n}})
+	if err != nil {
+		return 0, err
+	}
+	b.copy(p[:n], off)
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
