@@ -1,0 +1,186 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// loadParallel is how many collections are read at once when names are listed.
+const loadParallel = 16
+
+// catalog knows the collections of the store by id and name. Names are only a
+// hint where to look: every use of a collection goes through its replica, which
+// knows whether it still exists.
+type catalog struct {
+	service *Service
+
+	mu    sync.Mutex
+	byID  map[string]*replica
+	names map[string]string // name → id
+	// unreadable is why some collections are missing from the maps, nil when
+	// none is.
+	unreadable error
+	// dropped are collections that will never be again. Their CURRENT stays in
+	// the store as a tombstone; it need not be read twice.
+	dropped map[string]bool
+
+	listings rounds
+	running  sync.WaitGroup
+}
+
+func newCatalog(s *Service) *catalog {
+	return &catalog{service: s, byID: map[string]*replica{}, names: map[string]string{}, dropped: map[string]bool{}}
+}
+
+// background runs fn until the service is closed.
+func (c *catalog) background(fn func(context.Context)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.service.background.Err() != nil {
+		return
+	}
+	c.running.Go(func() { fn(c.service.background) })
+}
+
+func (c *catalog) wait() {
+	c.mu.Lock() // nothing is added once the context has ended
+	c.mu.Unlock()
+	c.running.Wait()
+}
+
+// find returns a collection by name or id. An unknown one is looked for in the
+// store before it is said not to exist.
+func (c *catalog) find(ctx context.Context, nameOrID string) (*replica, error) {
+	if r := c.known(nameOrID); r != nil {
+		return r, nil
+	}
+	if err := c.refresh(ctx); err != nil {
+		return nil, unavailable("collections cannot be listed now", err)
+	}
+	if r := c.known(nameOrID); r != nil {
+		return r, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unreadable != nil {
+		return nil, c.unreadable // it may be one of those
+	}
+	return nil, noSuchCollection(nameOrID)
+}
+
+func (c *catalog) known(nameOrID string) *replica {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id, ok := c.names[nameOrID]; ok {
+		return c.byID[id]
+	}
+	return c.byID[nameOrID]
+}
+
+// forget takes out a collection that turned out to be gone.
+func (c *catalog) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byID, id)
+	for name, of := range c.names {
+		if of == id {
+			delete(c.names, name)
+		}
+	}
+}
+
+// refresh reads which collections the store has. Callers share listings.
+func (c *catalog) refresh(ctx context.Context) error {
+	return c.listings.do(ctx, c.service.background, c.list)
+}
+
+func (c *catalog) list(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	ids, err := manifest.List(ctx, c.service.cfg.Store)
+	if err != nil {
+		return err
+	}
+	replicas := c.replicas(ids)
+	failed := c.load(ctx, replicas)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byID, c.names, c.unreadable = map[string]*replica{}, map[string]string{}, nil
+	for i, r := range replicas {
+		switch {
+		case failed[i] == nil:
+			c.byID[r.id] = r
+			c.names[r.state.Load().collection().Name] = r.id
+		case errors.Is(failed[i], errDropped):
+			c.dropped[r.id] = true
+		case errors.Is(failed[i], errGone): // being created, or it never was
+		default:
+			c.unreadable = errors.Join(c.unreadable, fmt.Errorf("collection %q: %w", r.id, failed[i]))
+		}
+	}
+	return nil
+}
+
+// replicas returns those of ids, without the dropped ones, making what is new.
+func (c *catalog) replicas(ids []string) []*replica {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*replica
+	for _, id := range ids {
+		switch {
+		case c.dropped[id]:
+		case c.byID[id] != nil:
+			out = append(out, c.byID[id])
+		default:
+			out = append(out, &replica{id: id, service: c.service})
+		}
+	}
+	return out
+}
+
+// load reads the collections that were never read. The others are known by
+// their names already, which do not change.
+func (c *catalog) load(ctx context.Context, replicas []*replica) []error {
+	failed := make([]error, len(replicas))
+	var g errgroup.Group
+	g.SetLimit(loadParallel)
+	for i, r := range replicas {
+		if r.state.Load() == nil {
+			g.Go(func() error {
+				failed[i] = r.refreshManifest(ctx)
+				return nil
+			})
+		}
+	}
+	_ = g.Wait()
+	return failed
+}
+
+// all returns every collection, by name.
+func (c *catalog) all(ctx context.Context) ([]*replica, error) {
+	if err := c.refresh(ctx); err != nil {
+		return nil, unavailable("collections cannot be listed now", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unreadable != nil {
+		return nil, c.unreadable
+	}
+	out := make([]*replica, 0, len(c.byID))
+	for _, r := range c.byID {
+		out = append(out, r)
+	}
+	sort.Slice(out, func(i, j int) bool {
+		a, b := out[i].state.Load().collection(), out[j].state.Load().collection()
+		return strings.Compare(a.Name, b.Name) < 0
+	})
+	return out, nil
+}

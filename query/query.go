@@ -1,0 +1,144 @@
+// Package query is the life of a query: it pins one snapshot of a collection,
+// plans, scans, reranks, and merges with what the writer has acknowledged but
+// not yet flushed. It holds nothing but caches; everything it knows it can read
+// from the object store again.
+//
+//	server   routes and requests
+//	catalog  collection names to collections
+//	state    what one query sees: a view of the store joined with the tail
+//	replica  keeping the state fresh: manifest, tail deltas, consistency
+//	search   plan → scan → refine → exact finish → merge
+//	rows     get, scroll, count
+//
+// Promises: a query sees one state from plan to merge. The writer's tail is
+// never joined across a gap. A row that the tail replaces is never scored in a
+// segment. A search returns min(k, rows that match) results, ties by id. What
+// consistency was given is said, never assumed.
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/telemetry"
+	"github.com/akidb/akidb/segments/blob"
+)
+
+// Writer is how a query process reaches the writer. Both methods are safe for
+// concurrent use.
+type Writer interface {
+	// Tail returns the encoded memtable.Delta of everything acknowledged after
+	// sequence number after.
+	Tail(ctx context.Context, collection string, after uint64) ([]byte, error)
+	// Forward hands over a request that writes, and answers it.
+	Forward(ctx *fasthttp.RequestCtx) error
+}
+
+// Config configures a Service.
+type Config struct {
+	Store  blob.Store       // CURRENT and manifests
+	Ranges blob.RangeReader // everything immutable; usually a cache over Store
+	// Writer is nil where there is none to ask: reads are then as fresh as the
+	// store, and writes are refused.
+	Writer Writer
+	Limits httpapi.Limits // zero fields mean the defaults
+	// MaxStaleness is how old a manifest may be before a read with consistency
+	// latest looks for a newer one. 0 means 1 s.
+	MaxStaleness time.Duration
+	Logger       *slog.Logger          // nil discards
+	Registerer   prometheus.Registerer // nil keeps metrics to itself
+	Now          func() time.Time      // nil means time.Now
+}
+
+func (c Config) withDefaults() Config {
+	c.Limits = c.Limits.WithDefaults()
+	if c.MaxStaleness == 0 {
+		c.MaxStaleness = time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Validate reports every problem of c at once.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Store == nil || c.Ranges == nil {
+		errs = append(errs, errors.New("query: store and ranges must be set"))
+	}
+	if c.MaxStaleness < 0 {
+		errs = append(errs, fmt.Errorf("query: max staleness is %v, want at least 0", c.MaxStaleness))
+	}
+	return errors.Join(append(errs, c.Limits.WithDefaults().Validate())...)
+}
+
+// filterCacheEntries bounds how many filter results are kept, each a bit a row
+// of one segment.
+const filterCacheEntries = 256
+
+// Service answers queries. It is safe for concurrent use.
+type Service struct {
+	cfg      Config
+	catalog  *catalog
+	filters  *lru.Cache[filterKey, rowSet]
+	searches *telemetry.Search
+	// background ends when the service is closed; refreshes that no request
+	// waits for run under it.
+	background context.Context
+	stop       context.CancelFunc
+	// writerDown is when the writer may be asked again after it could not be
+	// reached, in Unix nanoseconds.
+	writerDown atomic.Int64
+}
+
+// writerPause is how long reads with consistency latest go without asking a
+// writer that could not be reached, so that an outage costs one of them a
+// time-out now and then, and not each.
+const writerPause = 500 * time.Millisecond
+
+func (s *Service) writerUp(now time.Time) bool {
+	return s.cfg.Writer != nil && now.UnixNano() >= s.writerDown.Load()
+}
+
+func (s *Service) writerFailed(collection string, err error) {
+	s.writerDown.Store(s.cfg.Now().Add(writerPause).UnixNano())
+	s.cfg.Logger.Warn("tail not read, serving what the store has", "collection", collection, "err", err)
+}
+
+// New returns a Service. It does no I/O.
+func New(cfg Config) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg.withDefaults()}
+	var err error
+	if s.filters, err = lru.New[filterKey, rowSet](filterCacheEntries); err != nil {
+		return nil, err
+	}
+	s.searches = telemetry.NewSearch(s.cfg.Registerer)
+	s.background, s.stop = context.WithCancel(context.Background())
+	s.catalog = newCatalog(s)
+	return s, nil
+}
+
+// Close ends background work and waits for it.
+func (s *Service) Close() {
+	s.stop()
+	s.catalog.wait()
+}

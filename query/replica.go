@@ -1,0 +1,341 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/akidb/akidb/internal/memtable"
+	"github.com/akidb/akidb/internal/token"
+	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// Consistency is how fresh a read has to be.
+type Consistency string
+
+const (
+	// Eventual reads the newest state this process has.
+	Eventual Consistency = "eventual"
+	// Latest adds everything the writer acknowledged before the read arrived.
+	// Where the writer cannot be asked the read is served as Eventual, and says
+	// so.
+	Latest Consistency = "latest"
+	// Strong also reads CURRENT after the read arrived. It fails where either
+	// cannot be asked.
+	Strong Consistency = "strong"
+	// tokenRead is what a read with a token was served as when the state at
+	// hand already reflected the write.
+	tokenRead Consistency = "token"
+)
+
+// Freshness is what a read asks for.
+type Freshness struct {
+	Consistency Consistency
+	// Token, when not nil, makes the read reflect the write it came from, or
+	// fail.
+	Token *token.Token
+}
+
+// Served is what a read was given.
+type Served struct {
+	Consistency Consistency
+	Staleness   time.Duration // since the state was known to be complete
+}
+
+// refreshTimeout bounds a refresh that no request is waiting for any more.
+const refreshTimeout = 30 * time.Second
+
+// ErrNoCollection is what Writer.Tail returns for a collection the writer does
+// not have.
+var ErrNoCollection = errors.New("writer does not have the collection")
+
+var (
+	// errGone: there is no such collection in the store, now.
+	errGone = errors.New("collection is not in the store")
+	// errDropped: the collection was deleted and will never be again. It is an
+	// errGone.
+	errDropped = fmt.Errorf("collection was deleted: %w", errGone)
+)
+
+// errBehind: the store does not have a manifest the writer has forgotten the
+// operations of.
+var errBehind = errors.New("manifest is behind the writer's tail")
+
+// replica is one collection as this process knows it.
+type replica struct {
+	id      string
+	service *Service
+	state   atomic.Pointer[state]
+
+	mu        sync.Mutex // held while state is replaced, see replace
+	manifests rounds
+	tails     rounds
+
+	// lastTier is where the last search found its data, nil before the first.
+	lastTier atomic.Pointer[string]
+}
+
+func (r *replica) searched(tier string) { r.lastTier.Store(&tier) }
+
+// tier is cold until a search has shown better.
+func (r *replica) tier() string {
+	if t := r.lastTier.Load(); t != nil {
+		return *t
+	}
+	return "cold"
+}
+
+// acquire returns a state as fresh as asked for.
+func (r *replica) acquire(ctx context.Context, want Freshness) (*state, Served, error) {
+	arrived := r.service.cfg.Now()
+	served, err := r.freshen(ctx, want, arrived)
+	if err != nil {
+		return nil, Served{}, err
+	}
+	st := r.state.Load()
+	if t := want.Token; t != nil && !covers(st, *t) {
+		return nil, Served{}, tokenNotVisible(*t, st)
+	}
+	return st, Served{Consistency: served, Staleness: max(0, arrived.Sub(st.verifiedAt))}, nil
+}
+
+// freshen brings the state up to what is wanted and says what it is.
+func (r *replica) freshen(ctx context.Context, want Freshness, arrived time.Time) (Consistency, error) {
+	if want.Token != nil {
+		if st := r.state.Load(); st != nil && covers(st, *want.Token) {
+			return tokenRead, nil
+		}
+		if want.Consistency == Eventual {
+			want.Consistency = Latest
+		}
+	}
+	switch want.Consistency {
+	case Strong:
+		if r.service.cfg.Writer == nil {
+			return "", noWriter("consistency strong")
+		}
+		if err := r.refreshManifest(ctx); err != nil {
+			return "", unavailable("the manifest cannot be read now", err)
+		}
+		if err := r.refreshTail(ctx); err != nil {
+			return "", unavailable("the writer cannot be asked for its newest rows", err)
+		}
+		return Strong, nil
+	case Latest:
+		if r.service.writerUp(arrived) {
+			err := r.refreshTail(ctx)
+			if err == nil {
+				return Latest, nil
+			}
+			if !mayServeStale(err) {
+				return "", err
+			}
+			r.service.writerFailed(r.id, err)
+		}
+		return Eventual, r.atMostStale(ctx, arrived)
+	default:
+		if r.state.Load() == nil {
+			return Eventual, r.atMostStale(ctx, arrived)
+		}
+		r.refreshSoon(arrived)
+		return Eventual, nil
+	}
+}
+
+// atMostStale reads CURRENT when the state is older than allowed, and settles
+// for the state there is when that fails.
+func (r *replica) atMostStale(ctx context.Context, arrived time.Time) error {
+	st := r.state.Load()
+	if st != nil && arrived.Sub(st.verifiedAt) <= r.service.cfg.MaxStaleness {
+		return nil
+	}
+	err := r.refreshManifest(ctx)
+	if err == nil || st != nil && mayServeStale(err) {
+		return nil
+	}
+	return unavailable("the collection cannot be read from the store now", err)
+}
+
+// mayServeStale tells failures to reach something from answers that make an
+// older state wrong.
+func mayServeStale(err error) bool {
+	return !errors.Is(err, errGone) && !errors.Is(err, blob.ErrCorrupt) && !errors.Is(err, manifest.ErrUnsupported) &&
+		!errors.Is(err, segments.ErrUnsupported) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// refreshSoon looks for a newer manifest in the background when the state is
+// older than allowed.
+func (r *replica) refreshSoon(arrived time.Time) {
+	if st := r.state.Load(); arrived.Sub(st.verifiedAt) <= r.service.cfg.MaxStaleness {
+		return
+	}
+	r.service.catalog.background(func(ctx context.Context) {
+		if err := r.refreshManifest(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			r.service.cfg.Logger.Warn("manifest not refreshed", "collection", r.id, "err", err)
+		}
+	})
+}
+
+// refreshManifest makes the state one of the newest manifest, read after the
+// call. Callers share reads.
+func (r *replica) refreshManifest(ctx context.Context) error {
+	return r.manifests.do(ctx, r.service.background, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+		return r.loadManifest(ctx)
+	})
+}
+
+func (r *replica) loadManifest(ctx context.Context) error {
+	began := r.service.cfg.Now()
+	current, err := manifest.Peek(ctx, r.service.cfg.Store, r.id)
+	if err != nil {
+		return goneIfNotFound(err)
+	}
+	if old := r.state.Load(); old != nil && old.current.CommitID == current.CommitID {
+		return r.replace(func(old *state) (*state, error) { return old.verified(began), nil })
+	}
+	snap, current, err := manifest.Read(ctx, r.service.cfg.Store, r.id)
+	if err != nil {
+		return goneIfNotFound(err)
+	}
+	if snap.Dropped {
+		return errDropped
+	}
+	var known *segments.View
+	if old := r.state.Load(); old != nil {
+		known = old.view
+	}
+	view, err := segments.OpenView(ctx, r.service.cfg.Ranges, snap, known)
+	if err != nil {
+		return err
+	}
+	return r.replace(func(old *state) (*state, error) {
+		if old == nil {
+			return newState(view, current, began), nil
+		}
+		return old.onto(ctx, view, current, began)
+	})
+}
+
+func goneIfNotFound(err error) error {
+	if errors.Is(err, blob.ErrNotFound) {
+		return errGone // err is no missing object of a snapshot, and must not look like one
+	}
+	return err
+}
+
+// replace swaps the state for one derived from it. States derive from each
+// other one at a time, because they share a memtable.
+func (r *replica) replace(derive func(old *state) (*state, error)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next, err := derive(r.state.Load())
+	if err != nil {
+		return err
+	}
+	r.state.Store(next)
+	return nil
+}
+
+// refreshTail joins everything the writer acknowledged before the call. Callers
+// share requests.
+func (r *replica) refreshTail(ctx context.Context) error {
+	return r.tails.do(ctx, r.service.background, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+		if r.state.Load() == nil {
+			if err := r.refreshManifest(ctx); err != nil {
+				return err
+			}
+		}
+		for range joinAttempts {
+			done, err := r.joinTail(ctx)
+			if done || err != nil {
+				return err
+			}
+		}
+		return fmt.Errorf("collection %q: tail not joined in %d attempts: %w", r.id, joinAttempts, errBehind)
+	})
+}
+
+// joinAttempts bounds how often a join starts over because the writer restarted
+// or flushed meanwhile.
+const joinAttempts = 5
+
+// joinTail asks for the tail once and joins it. It reports false when it has to
+// be asked for again.
+func (r *replica) joinTail(ctx context.Context) (done bool, err error) {
+	began := r.service.cfg.Now()
+	st := r.state.Load()
+	b, err := r.service.cfg.Writer.Tail(ctx, r.id, st.seq())
+	if errors.Is(err, ErrNoCollection) {
+		// The store decides whether it was dropped or the writer is not its owner.
+		if merr := r.refreshManifest(ctx); merr != nil {
+			return false, merr
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	delta, err := memtable.DecodeDelta(b, st.collection().Dimension)
+	if err != nil {
+		return false, fmt.Errorf("tail of collection %q: %w", r.id, err)
+	}
+	if st.epoch != 0 && delta.Epoch != st.epoch {
+		// Another writer, or the same after a restart: what the last one told
+		// and this one may not know is forgotten.
+		return false, r.forgetTail(ctx)
+	}
+	if delta.After > st.seq() {
+		// The writer has flushed past us, to a manifest that is committed.
+		if err := r.refreshManifest(ctx); err != nil {
+			return false, err
+		}
+	}
+	err = r.replace(func(st *state) (*state, error) {
+		if delta.After > st.seq() {
+			return st, nil
+		}
+		next, err := apply(ctx, st, delta)
+		if err != nil {
+			return nil, err
+		}
+		next.epoch, next.verifiedAt, done = delta.Epoch, began, true
+		return next, nil
+	})
+	if done && delta.Version > r.state.Load().snapshot().Version {
+		// Complete as it is; a newer manifest makes the tail shorter.
+		r.service.catalog.background(func(ctx context.Context) { _ = r.refreshManifest(ctx) })
+	}
+	return done, err
+}
+
+// apply extends st by what it lacks of delta.
+func apply(ctx context.Context, st *state, delta memtable.Delta) (*state, error) {
+	var ops []memtable.Op
+	for _, op := range delta.Ops {
+		if op.Seq > st.seq() {
+			ops = append(ops, op)
+		}
+	}
+	return st.extend(ctx, ops, max(delta.Upto, st.seq()))
+}
+
+// forgetTail makes the state one of the newest manifest and nothing more.
+func (r *replica) forgetTail(ctx context.Context) error {
+	if err := r.refreshManifest(ctx); err != nil {
+		return err
+	}
+	return r.replace(func(old *state) (*state, error) {
+		return newState(old.view, old.current, old.verifiedAt), nil
+	})
+}
+
+// covers reports whether the state reflects the write t came from.
+func covers(st *state, t token.Token) bool { return st.seq() >= t.Seq }

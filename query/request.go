@@ -1,0 +1,185 @@
+package query
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/token"
+	"github.com/akidb/akidb/segments/columns"
+)
+
+const (
+	defaultK            = 10
+	defaultTargetRecall = 0.95
+	defaultScrollLimit  = 100
+	defaultTimeout      = 30 * time.Second
+	maxTimeout          = 10 * time.Minute
+	maxNProbe           = 1 << 20
+)
+
+// searchRequest is the body of POST …/search.
+type searchRequest struct {
+	Vector       httpapi.Vector `json:"vector"`
+	ID           *string        `json:"id"`
+	K            *int           `json:"k"`
+	Filter       jsontext.Value `json:"filter"`
+	Include      *[]string      `json:"include"`
+	Exact        bool           `json:"exact"`
+	TargetRecall *float64       `json:"target_recall"`
+	NProbe       *int           `json:"nprobe"`
+	Consistency  *string        `json:"consistency"`
+	Token        *string        `json:"token"`
+	AsOf         jsontext.Value `json:"as_of"`
+	TimeoutMs    *int           `json:"timeout_ms"`
+	Explain      bool           `json:"explain"`
+}
+
+// ask is a search request, checked as far as it can be without the collection.
+type ask struct {
+	search    // vector is nil when id is set
+	id        *string
+	freshness Freshness
+	timeout   time.Duration
+	explain   bool
+}
+
+// parse checks everything but the vector's dimension.
+func (s *Service) parse(req *searchRequest) (ask, error) {
+	a := ask{id: req.ID, explain: req.Explain, timeout: defaultTimeout}
+	a.vector, a.exact = req.Vector, req.Exact
+	a.k, a.targetRecall = defaultK, defaultTargetRecall
+	if len(req.AsOf) > 0 {
+		return a, httpapi.Unprocessable("not_supported", "as_of", "as_of is not supported yet: only the newest state can be searched")
+	}
+	if (req.Vector == nil) == (req.ID == nil) {
+		return a, httpapi.Unprocessable("vector_or_id", "vector", "a search needs exactly one of vector and id")
+	}
+	if req.K != nil {
+		a.k = *req.K
+	}
+	if err := s.cfg.Limits.CheckK("k", a.k); err != nil {
+		return a, err
+	}
+	if t := req.TargetRecall; t != nil {
+		if !(*t > 0 && *t <= 1) {
+			return a, httpapi.Unprocessable("out_of_range", "target_recall", "target_recall is %v, want more than 0 and at most 1", *t)
+		}
+		a.targetRecall = float32(*t)
+	}
+	if n := req.NProbe; n != nil {
+		if *n < 1 || *n > maxNProbe {
+			return a, httpapi.Unprocessable("out_of_range", "nprobe", "nprobe is %d, want 1 to %d", *n, maxNProbe)
+		}
+		a.nprobe = *n
+	}
+	if t := req.TimeoutMs; t != nil {
+		if *t < 1 || time.Duration(*t)*time.Millisecond > maxTimeout {
+			return a, httpapi.Unprocessable("out_of_range", "timeout_ms", "timeout_ms is %d, want 1 to %d", *t, maxTimeout.Milliseconds())
+		}
+		a.timeout = time.Duration(*t) * time.Millisecond
+	}
+	var err error
+	if a.withMetadata, a.withVector, err = parseInclude(req.Include); err != nil {
+		return a, err
+	}
+	if a.filter, err = s.parseFilter(req.Filter); err != nil {
+		return a, err
+	}
+	a.freshness, err = parseFreshness(req.Consistency, req.Token)
+	return a, err
+}
+
+// parseInclude defaults to metadata without vectors.
+func parseInclude(include *[]string) (metadata, vector bool, err error) {
+	if include == nil {
+		return true, false, nil
+	}
+	for i, what := range *include {
+		switch what {
+		case "metadata":
+			metadata = true
+		case "vector":
+			vector = true
+		default:
+			field := fmt.Sprintf("include[%d]", i)
+			return false, false, httpapi.Unprocessable("unknown_include", field, "%s is %q, want \"metadata\" or \"vector\"", field, what)
+		}
+	}
+	return metadata, vector, nil
+}
+
+func (s *Service) parseFilter(text jsontext.Value) (*filter, error) {
+	if len(text) == 0 || text.Kind() == 'n' {
+		return nil, nil
+	}
+	if err := text.Compact(); err != nil {
+		return nil, fmt.Errorf("compact filter: %w", err)
+	}
+	f, err := columns.ParseFilter(text, columns.FilterLimits{Clauses: s.cfg.Limits.FilterClauses, Depth: s.cfg.Limits.FilterDepth})
+	var bad *columns.FilterError
+	if errors.As(err, &bad) {
+		return nil, httpapi.BadRequest("invalid_filter", bad.Path, "%s", bad.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.MatchesAll() {
+		return nil, nil
+	}
+	return &filter{f, string(text)}, nil
+}
+
+// parseFreshness reads the two fields, either of which may be absent.
+func parseFreshness(consistency, tok *string) (Freshness, error) {
+	f := Freshness{Consistency: Latest}
+	if consistency != nil {
+		switch c := Consistency(*consistency); c {
+		case Eventual, Latest, Strong:
+			f.Consistency = c
+		default:
+			return f, httpapi.Unprocessable("unknown_consistency", "consistency", "consistency is %q, want \"eventual\", \"latest\" or \"strong\"", *consistency)
+		}
+	}
+	if tok != nil {
+		t, err := token.Parse(*tok)
+		if err != nil {
+			return f, httpapi.Unprocessable("invalid_token", "token", "token is %.40q, which no write has answered", *tok)
+		}
+		f.Token = &t
+	}
+	return f, nil
+}
+
+// scrollRequest is the body of POST …/vectors/scroll.
+type scrollRequest struct {
+	Filter      jsontext.Value `json:"filter"`
+	Limit       *int           `json:"limit"`
+	Cursor      *string        `json:"cursor"`
+	Include     *[]string      `json:"include"`
+	Consistency *string        `json:"consistency"`
+	Token       *string        `json:"token"`
+}
+
+// countRequest is the body of POST …/vectors/count.
+type countRequest struct {
+	Filter      jsontext.Value `json:"filter"`
+	Consistency *string        `json:"consistency"`
+	Token       *string        `json:"token"`
+}
+
+// A cursor is the last id of a page: positions of rows change, ids do not.
+func encodeCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
+
+func decodeCursor(cursor string) (string, error) {
+	id, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || !utf8.Valid(id) || len(id) == 0 {
+		return "", httpapi.Unprocessable("invalid_cursor", "cursor", "cursor is %.40q, which no scroll has answered", cursor)
+	}
+	return string(id), nil
+}

@@ -1,0 +1,227 @@
+package query
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/ivfpq"
+)
+
+// search is one search, parsed and checked.
+type search struct {
+	vector       []float32
+	k            int
+	filter       *filter // nil for none
+	exact        bool
+	targetRecall float32
+	nprobe       int // 0: chosen by targetRecall
+	withMetadata bool
+	withVector   bool
+}
+
+// usage is what a search cost.
+type usage struct {
+	Segments     int     `json:"segments"`
+	ListsProbed  int     `json:"lists_probed"`
+	CodesScanned int     `json:"codes_scanned"`
+	Reranked     int     `json:"reranked"` // rows scored in float32
+	StoreGets    int64   `json:"store_gets"`
+	StoreBytes   int64   `json:"store_bytes"`
+	HitRatio     float64 `json:"cache_hit_ratio"` // of bytes asked for, 1 when none were
+	Cache        string  `json:"cache"`           // hot: nothing came from the store
+}
+
+// stage is one line of an explanation.
+type stage struct {
+	Name   string  `json:"name"`
+	TookMs float64 `json:"took_ms"`
+	Detail string  `json:"detail,omitempty"`
+}
+
+// run is one search under way on one state.
+type run struct {
+	service *Service
+	st      *state
+	search  search
+	metric  ivfpq.Metric
+	usage   usage
+	stages  []stage
+	began   time.Time // of the current stage
+	best    best
+}
+
+// search answers s on st: at most k hits in order, with ids, and metadata and
+// vectors where asked for.
+func (s *Service) search(ctx context.Context, st *state, q search) ([]hit, *run, error) {
+	metric, err := ivfpq.ParseMetric(st.collection().Metric)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k}, began: s.cfg.Now()}
+	hits, err := r.do(ctx)
+	return hits, r, err
+}
+
+func (r *run) do(ctx context.Context) ([]hit, error) {
+	r.scanTail()
+	r.stage("tail", "")
+	exact, approximate, err := r.plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.stage("plan", "")
+	for _, p := range exact {
+		if err := r.scanExact(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	r.stage("exact", "")
+	if err := r.scanLists(ctx, approximate); err != nil {
+		return nil, err
+	}
+	return r.finish(ctx)
+}
+
+// stage closes a stage of the explanation.
+func (r *run) stage(name, detail string) {
+	now := r.service.cfg.Now()
+	r.stages = append(r.stages, stage{name, float64(now.Sub(r.began).Microseconds()) / 1000, detail})
+	r.began = now
+}
+
+// scanTail scores the rows that are not in the store yet, exactly.
+func (r *run) scanTail() {
+	var distances []float32
+	dim := len(r.search.vector)
+	for _, b := range r.st.tail.Blocks() {
+		if cap(distances) < b.Count {
+			distances = make([]float32, b.Count)
+		}
+		distances = distances[:b.Count]
+		ivfpq.Distances(r.metric, r.search.vector, b.Vectors[:b.Count*dim], distances)
+		for i, d := range distances {
+			if !r.best.near(d) {
+				continue
+			}
+			op, live := b.Live(i)
+			if !live || r.search.filter != nil && !r.search.filter.Match(op.ID, op.Metadata) {
+				continue
+			}
+			r.best.add(hit{distance: d, id: op.ID, tail: true, metadata: op.Metadata, vector: op.Vector})
+		}
+		r.usage.Reranked += b.Count
+	}
+}
+
+// part is the work of one segment.
+type part struct {
+	segment int
+	reader  *segments.Reader
+	allowed rowSet // nil for all rows
+	count   int    // allowed rows
+}
+
+// exactRows is up to how many matching rows a filtered search scores them all:
+// below it the lists that hold them cost more than they save.
+const exactRows = 2048
+
+// plan decides for every segment whether its rows are scored one and all, or
+// found through the index.
+func (r *run) plan(ctx context.Context) (exact, approximate []part, err error) {
+	parts := make([]part, len(r.st.view.Segments))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(filterParallel)
+	for i, seg := range r.st.view.Segments {
+		g.Go(func() error {
+			allowed, err := r.service.allowed(gctx, r.st, i, r.search.filter)
+			count := int(seg.Rows())
+			if allowed != nil {
+				count = allowed.count()
+			}
+			parts[i] = part{segment: i, reader: seg.Reader, allowed: allowed, count: count}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for _, p := range parts {
+		switch {
+		case p.count == 0:
+		case r.search.exact, p.reader.Kind() == ivfpq.Exact, r.search.filter != nil && p.count <= exactRows, p.count <= r.search.k:
+			exact = append(exact, p)
+		default:
+			approximate = append(approximate, p)
+		}
+	}
+	r.usage.Segments = len(exact) + len(approximate)
+	return exact, approximate, nil
+}
+
+// filterParallel is how many segments are filtered at once.
+const filterParallel = 8
+
+// finish reads what the answer needs of the best hits and puts them in order.
+func (r *run) finish(ctx context.Context) ([]hit, error) {
+	r.best.prune()
+	hits := r.best.hits
+	var at []segments.Location
+	var stored []int // positions in hits
+	for i, h := range hits {
+		if !h.tail {
+			at = append(at, h.at)
+			stored = append(stored, i)
+		}
+	}
+	ids, err := r.st.view.IDs(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	for i, pos := range stored {
+		hits[pos].id = ids[i]
+	}
+	sortHits(hits)
+	hits = hits[:min(len(hits), r.search.k)]
+	if err := r.fill(ctx, hits); err != nil {
+		return nil, err
+	}
+	r.stage("rows", "")
+	return hits, nil
+}
+
+// fill adds metadata and vectors to the stored hits of an answer, where asked for.
+func (r *run) fill(ctx context.Context, hits []hit) error {
+	var at []segments.Location
+	var stored []int
+	for i, h := range hits {
+		if !h.tail {
+			at = append(at, h.at)
+			stored = append(stored, i)
+		}
+	}
+	var metadata [][]byte
+	var vectors []float32
+	g, ctx := errgroup.WithContext(ctx)
+	if r.search.withMetadata {
+		g.Go(func() (err error) { metadata, err = r.st.view.Metadata(ctx, at); return err })
+	}
+	if r.search.withVector {
+		g.Go(func() (err error) { vectors, err = r.st.view.Vectors(ctx, at); return err })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	dim := len(r.search.vector)
+	for i, pos := range stored {
+		if r.search.withMetadata {
+			hits[pos].metadata = metadata[i]
+		}
+		if r.search.withVector {
+			hits[pos].vector = vectors[i*dim : (i+1)*dim]
+		}
+	}
+	return nil
+}
