@@ -18,7 +18,7 @@ const (
 	probeLossShare = 0.75
 	// How many standard errors of the measured recall must fit above the one asked for: a
 	// sample of queries that was lucky must not promise too much.
-	calibrationMargin = 2
+	calibrationMargin = 3
 )
 
 // nobody is the self of a query that is no row.
