@@ -43,6 +43,8 @@ func NewHTTPWriter(base string) (*HTTPWriter, error) {
 		IsTLS:               u.Scheme == "https",
 		Name:                "akidb-query",
 		MaxResponseBodySize: maxTailBytes,
+		// Ids may contain escaped slashes, which have to stay escaped.
+		DisablePathNormalizing: true,
 		// Below the writer's own limit, so that a request is not sent into a
 		// connection that is being closed.
 		MaxIdleConnDuration: 30 * time.Second,
@@ -50,7 +52,9 @@ func NewHTTPWriter(base string) (*HTTPWriter, error) {
 		MaxIdemponentCallAttempts: 1,
 		RetryIfErr:                func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
 		Dial: func(addr string) (net.Conn, error) {
-			conn, err := fasthttp.DialDualStackTimeout(addr, time.Second)
+			// Not fasthttp's dialer, which remembers addresses for a minute: a
+			// writer that moved is found at once.
+			conn, err := net.DialTimeout("tcp", addr, time.Second)
 			if err != nil {
 				return nil, &notSentError{err}
 			}

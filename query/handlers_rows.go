@@ -1,0 +1,192 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/valyala/fasthttp"
+
+	"github.com/akidb/akidb/internal/httpapi"
+)
+
+// collectionInfo is a collection as clients see it.
+type collectionInfo struct {
+	ID              string    `json:"collection_id"`
+	Name            string    `json:"name"`
+	Dimension       int       `json:"dimension"`
+	Metric          string    `json:"metric"`
+	VectorCount     uint64    `json:"vector_count"`
+	UnindexedCount  uint64    `json:"unindexed_count"` // rows not in a segment yet
+	SegmentCount    int       `json:"segment_count"`
+	SizeBytes       int64     `json:"size_bytes"` // in the object store
+	Tier            string    `json:"tier"`       // hot: the last search read nothing from the store
+	ManifestVersion uint64    `json:"manifest_version"`
+	Seq             uint64    `json:"seq"`
+	CreatedAt       time.Time `json:"created_at"`
+}
+
+func (r *replica) info(st *state) collectionInfo {
+	c, snap := st.collection(), st.snapshot()
+	return collectionInfo{
+		ID: c.ID, Name: c.Name, Dimension: c.Dimension, Metric: c.Metric, CreatedAt: c.CreatedAt,
+		VectorCount: st.rowCount(), UnindexedCount: uint64(len(st.tailRows(nil))),
+		SegmentCount: len(snap.Segments), SizeBytes: snap.Bytes(), Tier: r.tier(),
+		ManifestVersion: snap.Version, Seq: st.seq(),
+	}
+}
+
+func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
+	c := httpapi.Context(ctx)
+	all, err := s.catalog.all(c)
+	if err != nil {
+		return asHTTP(err)
+	}
+	infos := make([]collectionInfo, 0, len(all))
+	for _, r := range all {
+		st, _, err := r.acquire(c, Freshness{Consistency: Latest})
+		if errors.Is(err, errGone) {
+			s.catalog.forget(r.id)
+			continue
+		}
+		if err != nil {
+			return asHTTP(err)
+		}
+		infos = append(infos, r.info(st))
+	}
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
+		Collections []collectionInfo `json:"collections"`
+	}{infos})
+}
+
+func (s *Service) getCollection(ctx *fasthttp.RequestCtx) error {
+	name, want, err := readPath(ctx)
+	if err != nil {
+		return err
+	}
+	return s.on(httpapi.Context(ctx), ctx, name, want, func(_ context.Context, r *replica, st *state) error {
+		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, r.info(st))
+	})
+}
+
+// vectorJSON is a stored row as clients see it.
+type vectorJSON struct {
+	ID       string         `json:"id"`
+	Vector   httpapi.Vector `json:"vector,omitempty"`
+	Metadata jsontext.Value `json:"metadata,omitempty"`
+}
+
+func (s *Service) getVector(ctx *fasthttp.RequestCtx) error {
+	name, want, err := readPath(ctx)
+	if err != nil {
+		return err
+	}
+	id, err := httpapi.Param(ctx, "id")
+	if err != nil {
+		return err
+	}
+	return s.on(httpapi.Context(ctx), ctx, name, want, func(c context.Context, _ *replica, st *state) error {
+		got, ok, err := st.get(c, id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return noSuchVector(st.collection().Name, id)
+		}
+		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
+			ID       string         `json:"id"`
+			Vector   httpapi.Vector `json:"vector"`
+			Metadata jsontext.Value `json:"metadata"`
+		}{got.id, got.vector, jsonOrNull(got.metadata)})
+	})
+}
+
+func jsonOrNull(b []byte) jsontext.Value {
+	if b == nil {
+		return jsontext.Value("null")
+	}
+	return b
+}
+
+func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
+	var req scrollRequest
+	name, err := readBody(ctx, &req)
+	if err != nil {
+		return err
+	}
+	limit := defaultScrollLimit
+	if req.Limit != nil {
+		limit = *req.Limit
+	}
+	if limit < 1 || limit > s.cfg.Limits.BatchRows {
+		return httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
+	}
+	after := ""
+	if req.Cursor != nil {
+		if after, err = decodeCursor(*req.Cursor); err != nil {
+			return err
+		}
+	}
+	withMetadata, withVector, err := parseInclude(req.Include)
+	if err != nil {
+		return err
+	}
+	f, err := s.parseFilter(req.Filter)
+	if err != nil {
+		return err
+	}
+	want, err := parseFreshness(req.Consistency, req.Token)
+	if err != nil {
+		return err
+	}
+	return s.on(httpapi.Context(ctx), ctx, name, want, func(c context.Context, _ *replica, st *state) error {
+		rows, more, err := s.scroll(c, st, f, after, limit, withMetadata, withVector)
+		if err != nil {
+			return err
+		}
+		out := struct {
+			Vectors []vectorJSON `json:"vectors"`
+			Next    *string      `json:"next_cursor"`
+		}{Vectors: make([]vectorJSON, len(rows))}
+		for i, r := range rows {
+			out.Vectors[i].ID = r.id
+			if withVector {
+				out.Vectors[i].Vector = r.vector
+			}
+			if withMetadata {
+				out.Vectors[i].Metadata = jsonOrNull(r.metadata)
+			}
+		}
+		if more {
+			next := encodeCursor(rows[len(rows)-1].id)
+			out.Next = &next
+		}
+		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, out)
+	})
+}
+
+func (s *Service) countVectors(ctx *fasthttp.RequestCtx) error {
+	var req countRequest
+	name, err := readBody(ctx, &req)
+	if err != nil {
+		return err
+	}
+	f, err := s.parseFilter(req.Filter)
+	if err != nil {
+		return err
+	}
+	want, err := parseFreshness(req.Consistency, req.Token)
+	if err != nil {
+		return err
+	}
+	return s.on(httpapi.Context(ctx), ctx, name, want, func(c context.Context, _ *replica, st *state) error {
+		n, err := s.count(c, st, f)
+		if err != nil {
+			return err
+		}
+		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
+			Count uint64 `json:"count"`
+		}{n})
+	})
+}
