@@ -484,6 +484,8 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"POST", "/collections/movies/search", `{"vector":"` + nan + `"}`, 422, "not_finite", "vector[0]"},
 		{"POST", "/collections/movies/search", `{"vector":[1,2,1e99]}`, 422, "not_finite", "vector[2]"},
 		{"POST", "/collections/movies/search", `{}`, 422, "vector_or_id", "vector"},
+		{"POST", "/collections/movies/search", ``, 422, "vector_or_id", "vector"},
+		{"POST", "/collections/movies/vectors/count", ``, 200, "", ""},
 		{"POST", "/collections/movies/search", `{"id":"a","vector":[1,2,3]}`, 422, "vector_or_id", "vector"},
 		{"POST", "/collections/movies/search", `{"id":"nobody"}`, 404, "vector_not_found", ""},
 		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"k":0}`, 422, "invalid_k", "k"},

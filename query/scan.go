@@ -74,8 +74,20 @@ type probing struct {
 	part
 	query  *ivfpq.Query
 	probes []ivfpq.Probe // lists with allowed rows, nearest first
+	all    bool          // probes has every such list
 	next   int           // probes not yet scanned start here
 	budget int           // lists to scan before looking at what was found
+}
+
+// extend makes probes have every list with an allowed row.
+func (p *probing) extend() {
+	lists := p.reader.Router().Lists()
+	p.probes, p.all = p.query.Probe(len(lists)), true
+	if p.allowed != nil {
+		p.probes = slices.DeleteFunc(p.probes, func(probe ivfpq.Probe) bool {
+			return !ivfpq.Bitmap(p.allowed).Any(lists[probe.List])
+		})
+	}
 }
 
 // listScan is one list to scan.
@@ -102,7 +114,7 @@ func (r *run) scanLists(ctx context.Context, parts []part) error {
 	wanted, lists := 0, 0
 	for _, p := range probings {
 		wanted += p.count
-		lists += p.budget
+		lists += min(p.budget, len(p.probes))
 	}
 	wanted = min(wanted, r.search.k)
 	r.stage("coarse", fmt.Sprintf("%d lists, %d candidates", lists, depth))
@@ -135,22 +147,17 @@ func (r *run) probe(parts []part) (out []*probing, depth int, err error) {
 		if r.search.nprobe > 0 {
 			nprobe = r.search.nprobe
 		}
-		lists := router.Lists()
-		all := q.Probe(len(lists))
-		if p.allowed != nil {
+		probing := &probing{part: p, query: q, budget: nprobe}
+		if p.allowed == nil {
+			probing.probes = q.Probe(nprobe)
+		} else {
 			// The rarer the matches, the further they lie: look at more lists,
 			// but never at one without any.
 			share := float64(p.count) / float64(p.reader.Rows())
-			nprobe = int(math.Ceil(float64(nprobe) * min(8, 1/math.Sqrt(share))))
-			kept := all[:0]
-			for _, probe := range all {
-				if ivfpq.Bitmap(p.allowed).Any(lists[probe.List]) {
-					kept = append(kept, probe)
-				}
-			}
-			all = kept
+			probing.budget = int(math.Ceil(float64(nprobe) * min(8, 1/math.Sqrt(share))))
+			probing.extend()
 		}
-		out = append(out, &probing{part: p, query: q, probes: all, budget: min(nprobe, len(all))})
+		out = append(out, probing)
 		// The pool is shared, so it has to be as deep as the segments' own would
 		// be together: what crowds out a row in one is there in all.
 		depth += want
@@ -163,6 +170,9 @@ func (r *run) probe(parts []part) (out []*probing, depth int, err error) {
 func takeLists(probings []*probing) []listScan {
 	var scans []listScan
 	for _, p := range probings {
+		if p.next+p.budget > len(p.probes) && !p.all {
+			p.extend() // the first ones are the same again
+		}
 		end := min(p.next+max(p.budget, 1), len(p.probes))
 		for _, probe := range p.probes[p.next:end] {
 			scans = append(scans, listScan{p, probe})

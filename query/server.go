@@ -87,10 +87,14 @@ func setFreshness(ctx *fasthttp.RequestCtx, st *state, served Served) {
 	h.Set(httpapi.HeaderManifestVersion, strconv.FormatUint(st.snapshot().Version, 10))
 }
 
-// readBody returns the collection's name of the path and decodes the body.
+// readBody returns the collection's name of the path and decodes the body. No
+// field of a read is required by its shape, so no body is an empty object.
 func readBody(ctx *fasthttp.RequestCtx, body any) (collection string, err error) {
 	if collection, err = httpapi.Param(ctx, "c"); err != nil {
 		return "", err
+	}
+	if len(ctx.Request.Body()) == 0 {
+		return collection, nil
 	}
 	return collection, httpapi.ReadJSON(ctx, body)
 }
