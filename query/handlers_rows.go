@@ -3,33 +3,17 @@ package query
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
 
 	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/info"
 )
 
-// collectionInfo is a collection as clients see it.
-type collectionInfo struct {
-	ID              string    `json:"collection_id"`
-	Name            string    `json:"name"`
-	Dimension       int       `json:"dimension"`
-	Metric          string    `json:"metric"`
-	VectorCount     uint64    `json:"vector_count"`
-	UnindexedCount  uint64    `json:"unindexed_count"` // rows not in a segment yet
-	SegmentCount    int       `json:"segment_count"`
-	SizeBytes       int64     `json:"size_bytes"` // in the object store
-	Tier            string    `json:"tier"`       // hot: the last search read nothing from the store
-	ManifestVersion uint64    `json:"manifest_version"`
-	Seq             uint64    `json:"seq"`
-	CreatedAt       time.Time `json:"created_at"`
-}
-
-func (r *replica) info(st *state) collectionInfo {
+func (r *replica) info(st *state) info.Collection {
 	c, snap := st.collection(), st.snapshot()
-	return collectionInfo{
+	return info.Collection{
 		ID: c.ID, Name: c.Name, Dimension: c.Dimension, Metric: c.Metric, CreatedAt: c.CreatedAt,
 		VectorCount: st.rowCount(), UnindexedCount: uint64(len(st.tailRows(nil))),
 		SegmentCount: len(snap.Segments), SizeBytes: snap.Bytes(), Tier: r.tier(),
@@ -43,7 +27,7 @@ func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return asHTTP(err)
 	}
-	infos := make([]collectionInfo, 0, len(all))
+	infos := make([]info.Collection, 0, len(all))
 	for _, r := range all {
 		st, _, err := r.acquire(c, Freshness{Consistency: Latest})
 		if errors.Is(err, errGone) {
@@ -56,7 +40,7 @@ func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
 		infos = append(infos, r.info(st))
 	}
 	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
-		Collections []collectionInfo `json:"collections"`
+		Collections []info.Collection `json:"collections"`
 	}{infos})
 }
 

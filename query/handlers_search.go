@@ -14,6 +14,7 @@ import (
 
 	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/info"
 )
 
 // resultJSON is one result of a search.
@@ -134,7 +135,7 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, a ask, pref
 	u.Cache = tierOf(&used)
 	r.searched(u.Cache)
 	took := s.cfg.Now().Sub(began)
-	s.searches.Observe(u.Cache, a.mode(), took)
+	s.searches.Observe(string(u.Cache), a.mode(), took)
 	resp := searchResponse{
 		Results: make([]resultJSON, len(hits)), Usage: u, ManifestVersion: st.snapshot().Version,
 		TookMs: math.Round(float64(took.Microseconds())) / 1000,
@@ -156,11 +157,11 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, a ask, pref
 }
 
 // tierOf says where a search found its data: hot when all of it was in memory.
-func tierOf(u *cache.Usage) string {
+func tierOf(u *cache.Usage) info.Tier {
 	if u.StoreGets.Load() == 0 && u.Joined.Load() == 0 {
-		return "hot"
+		return info.Hot
 	}
-	return "cold"
+	return info.Cold
 }
 
 func (a *ask) mode() string {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/ivfpq"
@@ -112,10 +113,10 @@ func compareAll(t *testing.T, f *fixture, rng *rand.Rand) {
 	f.call("POST", "/collections/ID1/search", fmt.Sprintf(`{"vector":%s,"k":%d,"filter":%s,"exact":true}`, vectorJSONOf(q), k, filter), &got)
 	wantHits(t, got, w.nearest(q, k, keep))
 
-	var info collectionInfo
-	f.call("GET", "/collections/movies", "", &info)
-	if info.VectorCount != uint64(len(w.rows)) || info.Seq != w.seq {
-		t.Fatalf("collection has %d rows at %d, want %d at %d", info.VectorCount, info.Seq, len(w.rows), w.seq)
+	var told info.Collection
+	f.call("GET", "/collections/movies", "", &told)
+	if told.VectorCount != uint64(len(w.rows)) || told.Seq != w.seq {
+		t.Fatalf("collection has %d rows at %d, want %d at %d", told.VectorCount, told.Seq, len(w.rows), w.seq)
 	}
 	var count struct{ Count int }
 	f.call("POST", "/collections/movies/vectors/count", fmt.Sprintf(`{"filter":%s}`, filter), &count)
@@ -414,11 +415,11 @@ func TestDroppedAndMadeAnew(t *testing.T) {
 	}
 	*f.writer = *newTestWriter(t, f.store, "ID2", "movies", 3, "dot") //nolint:govet // no lock is held
 	f.writer.upsert("new", []float32{1, 1, 1}, "")
-	var info collectionInfo
-	if status, _ := f.call("GET", "/collections/movies", "", &info); status != 200 || info.ID != "ID2" || info.VectorCount != 1 {
-		t.Fatalf("made anew: status %d, %+v", status, info)
+	var told info.Collection
+	if status, _ := f.call("GET", "/collections/movies", "", &told); status != 200 || told.ID != "ID2" || told.VectorCount != 1 {
+		t.Fatalf("made anew: status %d, %+v", status, told)
 	}
-	var all struct{ Collections []collectionInfo }
+	var all struct{ Collections []info.Collection }
 	if f.call("GET", "/collections", "", &all); len(all.Collections) != 1 || all.Collections[0].ID != "ID2" {
 		t.Fatalf("collections %+v", all.Collections)
 	}
@@ -570,8 +571,8 @@ func TestSearchSaysWhatItCost(t *testing.T) {
 	if len(hot.Explain) < 4 || len(hot.Results[0].Vector) != 4 || hot.Results[0].Metadata["a"] != 1.0 {
 		t.Errorf("answer %+v", hot)
 	}
-	var info collectionInfo
-	if f.call("GET", "/collections/movies", "", &info); info.Tier != "hot" || info.SegmentCount != 1 || info.SizeBytes == 0 {
-		t.Errorf("collection %+v", info)
+	var told info.Collection
+	if f.call("GET", "/collections/movies", "", &told); told.Tier != "hot" || told.SegmentCount != 1 || told.SizeBytes == 0 {
+		t.Errorf("collection %+v", told)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/internal/token"
 	"github.com/akidb/akidb/segments"
@@ -77,17 +78,17 @@ type replica struct {
 	tails     rounds
 
 	// lastTier is where the last search found its data, nil before the first.
-	lastTier atomic.Pointer[string]
+	lastTier atomic.Pointer[info.Tier]
 }
 
-func (r *replica) searched(tier string) { r.lastTier.Store(&tier) }
+func (r *replica) searched(tier info.Tier) { r.lastTier.Store(&tier) }
 
 // tier is cold until a search has shown better.
-func (r *replica) tier() string {
+func (r *replica) tier() info.Tier {
 	if t := r.lastTier.Load(); t != nil {
 		return *t
 	}
-	return "cold"
+	return info.Cold
 }
 
 // acquire returns a state as fresh as asked for.

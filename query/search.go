@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/ivfpq"
 )
@@ -24,14 +25,14 @@ type search struct {
 
 // usage is what a search cost.
 type usage struct {
-	Segments     int     `json:"segments"`
-	ListsProbed  int     `json:"lists_probed"`
-	CodesScanned int     `json:"codes_scanned"`
-	Reranked     int     `json:"reranked"` // rows scored in float32
-	StoreGets    int64   `json:"store_gets"`
-	StoreBytes   int64   `json:"store_bytes"`
-	HitRatio     float64 `json:"cache_hit_ratio"` // of bytes asked for, 1 when none were
-	Cache        string  `json:"cache"`           // hot: nothing came from the store
+	Segments     int       `json:"segments"`
+	ListsProbed  int       `json:"lists_probed"`
+	CodesScanned int       `json:"codes_scanned"`
+	Reranked     int       `json:"reranked"` // rows scored in float32
+	StoreGets    int64     `json:"store_gets"`
+	StoreBytes   int64     `json:"store_bytes"`
+	HitRatio     float64   `json:"cache_hit_ratio"` // of bytes asked for, 1 when none were
+	Cache        info.Tier `json:"cache"`           // hot: nothing came from the store
 }
 
 // stage is one line of an explanation.

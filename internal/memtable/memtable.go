@@ -46,7 +46,7 @@ type entry struct {
 
 type chunk struct {
 	entries [chunkRows]entry
-	vectors []float32 // chunkRows × dim, zero for deletes
+	vectors []float32 // chunkRows × dim, zero for deletes; nil while all are deletes
 }
 
 // Table is a memtable. The zero value is not ready; see New.
@@ -95,7 +95,7 @@ func (t *Table) apply(op *Op) {
 		panic(fmt.Sprintf("BUG: operation %d applied after %d", op.Seq, t.last))
 	}
 	if t.count%chunkRows == 0 {
-		t.chunks = append(t.chunks, &chunk{vectors: make([]float32, chunkRows*t.dim)})
+		t.chunks = append(t.chunks, &chunk{})
 	}
 	c, at := t.chunks[t.count/chunkRows], t.count%chunkRows
 	e := &c.entries[at]
@@ -103,6 +103,9 @@ func (t *Table) apply(op *Op) {
 	if op.Delete {
 		e.op.Vector, e.op.Metadata = nil, nil
 	} else {
+		if c.vectors == nil {
+			c.vectors = make([]float32, chunkRows*t.dim)
+		}
 		v := c.vectors[at*t.dim : (at+1)*t.dim : (at+1)*t.dim]
 		copy(v, op.Vector)
 		e.op.Vector = v
@@ -212,13 +215,19 @@ func (b Block) Live(i int) (Op, bool) {
 	return e.op, !e.op.Delete && b.snapshot.newest(e)
 }
 
-// Blocks returns the operations in order, in blocks fit for a batch kernel.
+// Blocks returns the operations in order, in blocks fit for a batch kernel. Runs
+// of nothing but deletes are left out.
 func (s Snapshot) Blocks() []Block {
+	s.table.mu.RLock() // a chunk gets its vectors with its first upsert
+	defer s.table.mu.RUnlock()
 	out := make([]Block, 0, len(s.chunks))
 	for i, c := range s.chunks {
 		n := min(chunkRows, s.count-i*chunkRows)
 		if n <= 0 {
 			break
+		}
+		if c.vectors == nil {
+			continue
 		}
 		out = append(out, Block{snapshot: s, chunk: c, Count: n, Vectors: c.vectors[:n*s.table.dim]})
 	}
