@@ -1,0 +1,193 @@
+package writer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/akidb/akidb/internal/memtable"
+	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/manifest"
+	"github.com/akidb/akidb/writer/wal"
+)
+
+// collection is one collection that this Writer owns.
+type collection struct {
+	w     *Writer
+	meta  manifest.Collection
+	walID wal.CollectionID
+	log   *manifest.Log
+	keys  *window
+
+	ctx    context.Context // of its background work; ends with the collection
+	cancel context.CancelFunc
+	wake   chan struct{} // tells the flusher to look
+	idle   chan struct{} // closed when the flusher has ended
+
+	// commits is held by whoever changes the manifest, from planning on view to
+	// publishing the next one.
+	commits semaphore
+
+	// order is held to hand out sequence numbers and to enqueue.
+	order   sync.Mutex
+	nextSeq uint64
+	refused error // why no write is taken any more
+
+	mu      sync.RWMutex
+	view    *segments.View
+	frozen  *memtable.Table // being flushed; nil when none is
+	active  *memtable.Table
+	pending map[uint64]*write // enqueued and not yet applied, by first seq
+	oldest  time.Time         // when active got its first operation; zero while empty
+	wanted  uint64            // everything up to it is to be flushed whatever its age
+	// moved is closed, and replaced, whenever view changes.
+	moved chan struct{}
+
+	counts  counter
+	garbage garbage
+}
+
+// walCollection is a collection's id as the log knows it.
+func walCollection(id string) (wal.CollectionID, error) {
+	u, err := ulid.ParseStrict(id)
+	return wal.CollectionID(u), err
+}
+
+// newCollection makes a collection whose manifest is log's, not yet claimed.
+func newCollection(w *Writer, meta manifest.Collection, walID wal.CollectionID, flushed uint64) *collection {
+	c := &collection{
+		w: w, meta: meta, walID: walID, keys: newWindow(w.cfg.IdempotencyKeys),
+		wake: make(chan struct{}, 1), idle: make(chan struct{}), commits: newSemaphore(1),
+		nextSeq: flushed + 1, active: memtable.New(meta.Dimension, flushed),
+		pending: map[uint64]*write{}, moved: make(chan struct{}),
+	}
+	c.ctx, c.cancel = context.WithCancel(w.ctx)
+	return c
+}
+
+// start sets the flusher going.
+func (c *collection) start() {
+	if !c.w.background(func(context.Context) { c.flushLoop(c.ctx) }) {
+		close(c.idle)
+	}
+}
+
+// state is what the collection holds as of one sequence number. It does not
+// change.
+type state struct {
+	view   *segments.View
+	tables []memtable.Snapshot // newest first; they hide what view has of their ids
+	seq    uint64              // everything up to it is in here
+}
+
+func (c *collection) state() state {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	s := state{view: c.view, tables: []memtable.Snapshot{c.active.Snapshot()}}
+	if c.frozen != nil {
+		s.tables = append(s.tables, c.frozen.Snapshot())
+	}
+	s.seq = s.tables[0].Last()
+	return s
+}
+
+// base is the sequence number before the first that the tables hold.
+func (s state) base() uint64 { return s.tables[len(s.tables)-1].Base() }
+
+// newest returns the newest operation on id that is not yet in a segment.
+func (s state) newest(id string) (memtable.Op, bool) {
+	for _, t := range s.tables {
+		if op, ok := t.Get(id); ok {
+			return op, true
+		}
+	}
+	return memtable.Op{}, false
+}
+
+// each calls fn for the newest operation on every id that the tables hold.
+func (s state) each(fn func(memtable.Op)) {
+	for i, t := range s.tables {
+		t.Newest(0, func(op memtable.Op) bool {
+			if !s.hidden(i, op.ID) {
+				fn(op)
+			}
+			return true
+		})
+	}
+}
+
+// hidden reports whether a table newer than table i has something on id.
+func (s state) hidden(i int, id string) bool {
+	for _, newer := range s.tables[:i] {
+		if _, ok := newer.Get(id); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// epoch is the one this Writer claimed.
+func (c *collection) epoch() uint64 { return c.log.Current().Epoch }
+
+// flushedSeq is up to where writes are in committed segments.
+func (c *collection) flushedSeq() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.view.Snapshot.FlushedSeq
+}
+
+// freeze makes the active table the one to flush, unless one already is, and
+// returns it; nil when there is nothing to flush.
+func (c *collection) freeze() *memtable.Table {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.frozen == nil && c.active.Snapshot().Count() > 0 {
+		c.frozen = c.active
+		c.active = memtable.New(c.meta.Dimension, c.frozen.Snapshot().Last())
+		c.oldest = time.Time{}
+	}
+	return c.frozen
+}
+
+// publish makes view what readers see. A frozen table that it covers goes in
+// the same moment.
+func (c *collection) publish(view *segments.View) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.view = view
+	c.garbage.show(view.Snapshot.Garbage, c.w.cfg.Now())
+	if c.frozen != nil && c.frozen.Snapshot().Last() <= view.Snapshot.FlushedSeq {
+		c.w.unflushed.Add(-c.frozen.Bytes())
+		c.frozen = nil
+	}
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// release forgets what the collection holds in memory.
+func (c *collection) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range []*memtable.Table{c.active, c.frozen} {
+		if t != nil {
+			c.w.unflushed.Add(-t.Bytes())
+		}
+	}
+	c.frozen, c.active = nil, memtable.New(c.meta.Dimension, c.active.Snapshot().Last())
+}
+
+// wakeIfDue tells the flusher to look if there is something for it.
+func (c *collection) wakeIfDue() {
+	if c.flushDue() {
+		c.poke()
+	}
+}
+
+func (c *collection) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}

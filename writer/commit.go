@@ -1,0 +1,165 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// commit makes edit's change to the manifest that base is a view of, and shows
+// readers the result. When it returns nil that has happened; errMoved says that
+// base is outdated and the change has to be planned again, on c.view. Callers
+// hold commits.
+func (c *collection) commit(ctx context.Context, base *segments.View, edit func(next *manifest.Snapshot) error) error {
+	_, err := c.log.Commit(ctx, func(next *manifest.Snapshot) error {
+		if next.Version != base.Snapshot.Version {
+			return errMoved
+		}
+		c.forgetRemoved(next)
+		return edit(next)
+	})
+	var unknown *manifest.UnknownError
+	if errors.As(err, &unknown) {
+		err = c.resolve(ctx, unknown)
+	}
+	if errors.Is(err, manifest.ErrFenced) {
+		c.w.fail(takeoverHint(err))
+	}
+	if err != nil && !errors.Is(err, errMoved) {
+		return err
+	}
+	// Also when the manifest has moved: by a commit of ours that was given up
+	// while its outcome was unknown.
+	if refreshed := c.refresh(ctx); refreshed != nil {
+		return refreshed
+	}
+	return err
+}
+
+// resolve finds out what became of a commit; nil says that it was applied.
+func (c *collection) resolve(ctx context.Context, unknown *manifest.UnknownError) error {
+	var applied bool
+	err := c.w.retry(ctx, "commit", c.meta.Name, func() (err error) {
+		applied, err = c.log.Resolve(ctx, unknown)
+		return err
+	})
+	if err == nil && !applied {
+		err = errMoved
+	}
+	if err != nil {
+		// The chain keeps the attempt in mind: its next commit begins with it.
+		return fmt.Errorf("%w: %w", unknown, err)
+	}
+	return nil
+}
+
+// refresh makes readers see the newest committed snapshot. Callers hold commits.
+func (c *collection) refresh(ctx context.Context) error {
+	snap := c.log.Snapshot()
+	c.mu.RLock()
+	view := c.view
+	c.mu.RUnlock()
+	if view.Snapshot == snap {
+		return nil
+	}
+	err := c.w.retry(ctx, "commit", c.meta.Name, func() error {
+		next, err := segments.OpenView(ctx, c.w.cfg.Ranges, snap, view)
+		if err == nil {
+			c.publish(next)
+		}
+		return err
+	})
+	if err == nil {
+		c.w.log.Release(c.walID, snap.FlushedSeq)
+	}
+	return err
+}
+
+// change is what becomes of one segment in a commit.
+type change struct {
+	segment string
+	// deletes replaces the segment's delete vector. Nil removes the segment:
+	// none of its rows is left.
+	deletes *manifest.DeleteVector
+}
+
+// plan is what a commit changes in older segments. It holds for one view, and
+// as long as that is the newest, attempts share its uploads.
+type plan struct {
+	view    *segments.View
+	changes []change
+}
+
+// hide prepares the deletion of rows: hidden[i] are ordinals of view's segment
+// i, nil for none. Delete vectors are uploaded under fresh keys.
+func (c *collection) hide(ctx context.Context, view *segments.View, hidden []*roaring.Bitmap) ([]change, error) {
+	var changes []change
+	for i, rows := range hidden {
+		if rows == nil || rows.IsEmpty() {
+			continue
+		}
+		seg := view.Segments[i]
+		if seg.Deleted != nil {
+			rows = roaring.Or(rows, seg.Deleted)
+		}
+		ch := change{segment: seg.Segment().ID}
+		if rows.GetCardinality() < uint64(seg.Rows()) {
+			deletes, err := c.putDeletes(ctx, ch.segment, rows)
+			if err != nil {
+				return nil, err
+			}
+			ch.deletes = deletes
+		}
+		changes = append(changes, ch)
+	}
+	return changes, nil
+}
+
+func (c *collection) putDeletes(ctx context.Context, segment string, rows *roaring.Bitmap) (*manifest.DeleteVector, error) {
+	key := manifest.DeletesKey(c.meta.ID, segment, c.w.cfg.NewID().String())
+	return segments.PutDeletes(ctx, c.w.cfg.Store, key, rows)
+}
+
+// edit changes next as the changes say, and turns what is no longer named into
+// garbage.
+func (c *collection) edit(next *manifest.Snapshot, changes []change) {
+	for _, ch := range changes {
+		i := slices.IndexFunc(next.Segments, func(s manifest.Segment) bool { return s.ID == ch.segment })
+		if i < 0 {
+			panic(fmt.Sprintf("BUG: collection %q: version %d has no segment %q", c.meta.ID, next.Version, ch.segment))
+		}
+		if ch.deletes == nil {
+			c.retire(next, objects(next.Segments[i])...)
+			next.Segments = slices.Delete(next.Segments, i, i+1)
+			continue
+		}
+		if old := next.Segments[i].Deletes; old != nil {
+			c.retire(next, old.Key)
+		}
+		next.Segments[i].Deletes = ch.deletes
+	}
+}
+
+// retire adds objects that next no longer names to its garbage.
+func (c *collection) retire(next *manifest.Snapshot, keys ...string) {
+	for _, k := range keys {
+		if !slices.ContainsFunc(next.Garbage, func(g manifest.Garbage) bool { return g.Key == k }) {
+			next.Garbage = append(next.Garbage, manifest.Garbage{Key: k, Version: next.Version + 1, RetiredAt: c.w.cfg.Now().UTC()})
+		}
+	}
+}
+
+// objects are the keys of everything a segment consists of.
+func objects(s manifest.Segment) []string {
+	keys := []string{s.Data.Key, s.Index.Key}
+	if s.Deletes != nil {
+		keys = append(keys, s.Deletes.Key)
+	}
+	return keys
+}

@@ -1,0 +1,316 @@
+package writer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/columns"
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// tierRatio is how many times larger the segments of one tier are than those of
+// the one below. With as many segments a merge, a row is rewritten once a tier.
+const tierRatio = 8
+
+func (w *Writer) wakeCompactor() {
+	select {
+	case w.compactor <- struct{}{}:
+	default:
+	}
+}
+
+// compactLoop compacts what is due, collection after collection, until ctx ends.
+func (w *Writer) compactLoop(ctx context.Context) {
+	for {
+		select {
+		case <-w.compactor:
+		case <-ctx.Done():
+			return
+		}
+		for _, c := range w.catalog.all() {
+			_ = c.compact(func(snap *manifest.Snapshot) [][]string { // counted and logged; the next flush wakes us again
+				return c.planTier(snap)
+			})
+		}
+	}
+}
+
+// tier is the size class of a segment.
+func tier(rows uint32) int { return int(math.Log(float64(max(rows, 1))) / math.Log(tierRatio)) }
+
+// planTier returns the ids of segments to be merged into one, as the only group;
+// nil when nothing is due.
+func (c *collection) planTier(snap *manifest.Snapshot) [][]string {
+	tiers := map[int][]manifest.Segment{}
+	for _, seg := range snap.Segments {
+		if float64(seg.Rows-seg.Live()) > c.w.cfg.DeadFraction*float64(seg.Rows) {
+			return [][]string{{seg.ID}}
+		}
+		if !c.full(seg) {
+			t := tier(seg.Live())
+			tiers[t] = append(tiers[t], seg)
+		}
+	}
+	for _, t := range slices.Sorted(maps.Keys(tiers)) {
+		if len(tiers[t]) >= c.w.cfg.TierSegments {
+			if ids := c.bounded(tiers[t]); len(ids) > 1 {
+				return [][]string{ids}
+			}
+		}
+	}
+	return nil
+}
+
+// planAll returns groups of segments that, each merged into one, leave as few
+// segments and dead rows as can be.
+func (c *collection) planAll(snap *manifest.Snapshot) [][]string {
+	rest := slices.Clone(snap.Segments)
+	slices.SortStableFunc(rest, func(a, b manifest.Segment) int { return cmp.Compare(a.Live(), b.Live()) })
+	var groups [][]string
+	for len(rest) > 0 {
+		ids := c.bounded(rest)
+		if len(ids) > 1 || rest[0].Deletes != nil {
+			groups = append(groups, ids)
+		}
+		rest = rest[len(ids):]
+	}
+	return groups
+}
+
+// bounded returns the ids of the first segments whose rows fit one output: at
+// least one.
+func (c *collection) bounded(segs []manifest.Segment) []string {
+	var ids []string
+	var size int64
+	for _, s := range segs {
+		size += c.vectorBytes(s)
+		if len(ids) > 0 && size > c.w.cfg.MaxSegmentBytes {
+			break
+		}
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
+func (c *collection) vectorBytes(s manifest.Segment) int64 {
+	return int64(s.Live()) * int64(c.meta.Dimension) * 4
+}
+
+// full segments are too large to gain from a merge.
+func (c *collection) full(s manifest.Segment) bool {
+	return 2*c.vectorBytes(s) > c.w.cfg.MaxSegmentBytes
+}
+
+// compact merges what plan asks for, group after group, until it asks for
+// nothing. Writes and flushes go on meanwhile; rows they hide are hidden in the
+// output as well.
+func (c *collection) compact(plan func(*manifest.Snapshot) [][]string) error {
+	if err := c.w.compacts.acquire(c.ctx); err != nil {
+		return errGone
+	}
+	defer c.w.compacts.release()
+	for {
+		groups := plan(c.state().view.Snapshot)
+		if len(groups) == 0 {
+			return nil
+		}
+		for _, ids := range groups {
+			err := c.merge(c.ctx, ids)
+			if c.ctx.Err() != nil {
+				return errors.Join(errGone, err)
+			}
+			c.w.metrics.workers.Ran("compact", err)
+			if err != nil {
+				c.w.cfg.Logger.Error("compaction failed", "collection", c.meta.Name, "segments", len(ids), "error", err)
+				return err
+			}
+		}
+	}
+}
+
+// compactAll merges everything that can be merged now.
+func (c *collection) compactAll() error {
+	done := false
+	return c.compact(func(snap *manifest.Snapshot) [][]string {
+		if done { // what was flushed meanwhile can wait
+			return nil
+		}
+		done = true
+		return c.planAll(snap)
+	})
+}
+
+// merge puts one segment without dead rows in the place of those with the given
+// ids.
+func (c *collection) merge(ctx context.Context, ids []string) error {
+	m := &merging{rows: &segments.Rows{}}
+	view := c.state().view
+	for _, s := range view.Segments {
+		if slices.Contains(ids, s.Segment().ID) {
+			m.inputs = append(m.inputs, s)
+		}
+	}
+	if len(m.inputs) == 0 {
+		return nil
+	}
+	if err := c.w.retry(ctx, "compact", c.meta.Name, func() error { return m.read(ctx, c.meta.Dimension) }); err != nil {
+		return err
+	}
+	if m.rows.Len() > 0 {
+		out, err := c.store(ctx, "compact", newSemaphore(1), m.rows)
+		if err != nil {
+			return err
+		}
+		m.output, m.origins = out.segment, reorder(m.origins, out.order)
+		m.rows = nil // the commit may wait long for the store
+	}
+	return c.w.retry(ctx, "compact", c.meta.Name, func() error { return c.commitMerge(ctx, m) })
+}
+
+// merging is a compaction on its way.
+type merging struct {
+	inputs []segments.LiveSegment // as they were when their rows were read
+	rows   *segments.Rows
+	// origins says where each row came from: first in the order read, then in
+	// the output's.
+	origins []origin
+	output  *manifest.Segment // nil when no row was left
+}
+
+type origin struct {
+	input   int
+	ordinal uint32
+}
+
+// read takes all live rows of the inputs.
+func (m *merging) read(ctx context.Context, dim int) error {
+	live := 0
+	for _, s := range m.inputs {
+		live += int(s.Segment().Live())
+	}
+	m.rows = &segments.Rows{
+		IDs: make([]string, 0, live), Vectors: make([]float32, 0, live*dim),
+		Metadata: make([][]byte, 0, live), Seqs: make([]uint64, 0, live),
+	}
+	m.origins = make([]origin, 0, live)
+	for i, s := range m.inputs {
+		err := s.Scan(ctx, 0, s.Rows(), columns.ProjectAll, func(first uint32, rows []columns.Row) error {
+			for j, row := range rows {
+				ordinal := first + uint32(j)
+				if s.Deleted != nil && s.Deleted.Contains(ordinal) {
+					continue
+				}
+				row.Metadata = slices.Clone(row.Metadata) // the batch is reused
+				m.rows.Append(row)
+				m.origins = append(m.origins, origin{i, ordinal})
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read segment %q: %w", s.Segment().ID, err)
+		}
+	}
+	return nil
+}
+
+func reorder(origins []origin, order []uint32) []origin {
+	out := make([]origin, len(order))
+	for ordinal, position := range order {
+		out[ordinal] = origins[position]
+	}
+	return out
+}
+
+// lost returns the output's rows that were hidden in the inputs after they were
+// read. An input that is no longer in view lost all of them.
+func (m *merging) lost(view *segments.View) *roaring.Bitmap {
+	now := make([]*roaring.Bitmap, len(m.inputs))
+	gone := make([]bool, len(m.inputs))
+	for i, in := range m.inputs {
+		at := slices.IndexFunc(view.Segments, func(s segments.LiveSegment) bool { return s.Segment().ID == in.Segment().ID })
+		if gone[i] = at < 0; !gone[i] {
+			now[i] = view.Segments[at].Deleted
+		}
+	}
+	out := roaring.New()
+	for ordinal, o := range m.origins {
+		if gone[o.input] || now[o.input] != nil && now[o.input].Contains(o.ordinal) {
+			out.Add(uint32(ordinal))
+		}
+	}
+	return out
+}
+
+// commitMerge puts the output in the place of its inputs.
+func (c *collection) commitMerge(ctx context.Context, m *merging) error {
+	if err := c.commits.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.commits.release()
+	for {
+		if err := c.refresh(ctx); err != nil {
+			return err
+		}
+		view := c.state().view
+		if m.output != nil && slices.ContainsFunc(view.Snapshot.Segments, func(s manifest.Segment) bool { return s.ID == m.output.ID }) {
+			return nil // by an attempt of which the answer was lost
+		}
+		output, err := c.withDeletes(ctx, m.output, m.lost(view))
+		if err != nil {
+			return err
+		}
+		err = c.commit(ctx, view, func(next *manifest.Snapshot) error {
+			c.replace(next, m, output)
+			return nil
+		})
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+}
+
+// withDeletes returns the entry of a segment of which rows are already gone; nil
+// when all are.
+func (c *collection) withDeletes(ctx context.Context, seg *manifest.Segment, gone *roaring.Bitmap) (*manifest.Segment, error) {
+	switch n := gone.GetCardinality(); {
+	case seg == nil || n == uint64(seg.Rows):
+		return nil, nil
+	case n == 0:
+		return seg, nil
+	}
+	out := *seg
+	deletes, err := c.putDeletes(ctx, seg.ID, gone)
+	out.Deletes = deletes
+	return &out, err
+}
+
+// replace takes the inputs out of next and puts output where the first of them
+// was. An output without rows becomes garbage at once.
+func (c *collection) replace(next *manifest.Snapshot, m *merging, output *manifest.Segment) {
+	at := -1
+	for _, in := range m.inputs {
+		i := slices.IndexFunc(next.Segments, func(s manifest.Segment) bool { return s.ID == in.Segment().ID })
+		if i < 0 {
+			continue
+		}
+		if at < 0 || i < at {
+			at = i
+		}
+		c.retire(next, objects(next.Segments[i])...)
+		next.Segments = slices.Delete(next.Segments, i, i+1)
+	}
+	switch {
+	case output != nil:
+		next.Segments = slices.Insert(next.Segments, max(at, 0), *output)
+	case m.output != nil:
+		c.retire(next, objects(*m.output)...)
+	}
+}

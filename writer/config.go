@@ -1,0 +1,151 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/ivfpq"
+	"github.com/akidb/akidb/writer/wal"
+)
+
+// Config configures a Writer.
+type Config struct {
+	// Store is where everything at rest goes. Required.
+	Store blob.Store
+	// Ranges reads what is at rest, usually through a cache. Nil means Store
+	// itself, uncached.
+	Ranges blob.RangeReader
+	// DataDir is a local directory for the log and for segments being built.
+	// Required; one Writer at a time.
+	DataDir string
+	// Limits bounds requests. Zero fields mean the defaults.
+	Limits httpapi.Limits
+
+	// FlushBytes is the size of a memtable that is flushed. 0 means 64 MiB.
+	FlushBytes int64
+	// FlushAge is how long an acknowledged row waits at most before its flush
+	// begins. 0 means 10 s.
+	FlushAge time.Duration
+	// MaxUnflushedBytes bounds what all memtables hold together; beyond it
+	// writes answer 429 until a flush is through. 0 means 1 GiB, or eight times
+	// FlushBytes if that is more.
+	MaxUnflushedBytes int64
+	// MaxSegmentBytes bounds the vectors of a segment that compaction makes.
+	// 0 means 1 GiB.
+	MaxSegmentBytes int64
+	// TierSegments is how many segments of about one size are merged into one.
+	// 0 means 8; at least 2.
+	TierSegments int
+	// DeadFraction of a segment's rows being deleted is worth a rewrite: searches
+	// pay for dead rows. 0 means 0.2, which costs them a quarter at most; 1 is
+	// never.
+	DeadFraction float64
+	// GarbageGrace is how long objects that no snapshot names are kept for
+	// readers of older ones. 0 means 10 min.
+	GarbageGrace time.Duration
+	// WaitLimit bounds how long a request waits for the object store: for
+	// durability "object", flush, compact, create and delete. 0 means 60 s.
+	WaitLimit time.Duration
+	// IdempotencyKeys is how many keys a collection remembers. 0 means 10 000.
+	IdempotencyKeys int
+	// RetryFirst and RetryMost bound the pause before background work is tried
+	// again; pauses are random below a limit that doubles from one to the other.
+	// 0 means 100 ms and 15 s.
+	RetryFirst, RetryMost time.Duration
+	// SweepEvery is how often ages are looked at. 0 means a second; negative
+	// means never, for those who call Sweep themselves.
+	SweepEvery time.Duration
+
+	// WAL configures the log. Applied in it is ignored.
+	WAL wal.Config
+	// FS is what the log is kept on. Nil means the operating system's.
+	FS wal.FS
+
+	// Now is the clock of ages, grace periods and creation times. Nil means
+	// time.Now.
+	Now func() time.Time
+	// NewID makes ids of collections, segments and delete vectors; no id may
+	// ever be made twice. Nil means ulid.Make.
+	NewID func() ulid.ULID
+	// index overrides, for tests, what the index chooses by itself.
+	index ivfpq.Config
+	// Logger takes what operators should know. Nil discards it.
+	Logger *slog.Logger
+	// Registerer takes the metrics. Nil keeps them to itself.
+	Registerer prometheus.Registerer
+}
+
+// Validate reports every problem of c at once.
+func (c Config) Validate() error {
+	var errs []error
+	wrong := func(is bool, format string, args ...any) {
+		if is {
+			errs = append(errs, fmt.Errorf("writer: "+format, args...))
+		}
+	}
+	wrong(c.Store == nil, "no store")
+	wrong(c.DataDir == "", "no data directory")
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes},
+		{"max segment bytes", c.MaxSegmentBytes}, {"garbage grace", int64(c.GarbageGrace)}, {"wait limit", int64(c.WaitLimit)},
+		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
+	} {
+		wrong(f.value < 0, "%s is %d, want at least 0", f.name, f.value)
+	}
+	wrong(c.TierSegments < 0 || c.TierSegments == 1, "tier segments is %d, want 0 or at least 2", c.TierSegments)
+	wrong(!(c.DeadFraction >= 0 && c.DeadFraction <= 1), "dead fraction is %v, want 0 to 1", c.DeadFraction)
+	errs = append(errs, c.Limits.WithDefaults().Validate(), c.WAL.Validate())
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	c.Limits = c.Limits.WithDefaults()
+	setDefault(&c.FlushBytes, 64<<20)
+	setDefault(&c.FlushAge, 10*time.Second)
+	setDefault(&c.MaxUnflushedBytes, max(1<<30, 8*c.FlushBytes))
+	setDefault(&c.MaxSegmentBytes, 1<<30)
+	setDefault(&c.TierSegments, 8)
+	setDefault(&c.DeadFraction, 0.2)
+	setDefault(&c.GarbageGrace, 10*time.Minute)
+	setDefault(&c.WaitLimit, time.Minute)
+	setDefault(&c.IdempotencyKeys, 10000)
+	setDefault(&c.RetryFirst, 100*time.Millisecond)
+	setDefault(&c.RetryMost, 15*time.Second)
+	setDefault(&c.SweepEvery, time.Second)
+	if c.Ranges == nil {
+		c.Ranges = blob.Direct(c.Store)
+	}
+	if c.FS == nil {
+		c.FS = wal.OS()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = ulid.Make
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,300 @@
+package writer
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/blob/faultblob"
+	"github.com/akidb/akidb/segments/manifest"
+)
+
+// some makes n rows with ids from first on.
+func some(first, n int) map[string]item {
+	out := map[string]item{}
+	for i := first; i < first+n; i++ {
+		out[fmt.Sprintf("row-%d", i)] = item{vector: []float32{float32(i), 1, 2}}
+	}
+	return out
+}
+
+func (v *world) mustUpsert(c *collection, items map[string]item) {
+	v.t.Helper()
+	if err := v.upsert(c, items); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+// awaitFlushed waits until a flush that was not asked for has covered seq.
+func (v *world) awaitFlushed(c *collection, seq uint64) {
+	v.t.Helper()
+	for {
+		c.mu.RLock()
+		flushed, moved := c.view.Snapshot.FlushedSeq, c.moved
+		c.mu.RUnlock()
+		if flushed >= seq {
+			return
+		}
+		<-moved
+	}
+}
+
+func TestFlushBySize(t *testing.T) {
+	v := newWorld(t, func(c *Config) { c.FlushBytes = 4000 })
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.mustUpsert(c, some(0, 50))
+	v.awaitFlushed(c, 50)
+	v.check(c, some(0, 50))
+}
+
+func TestFlushByAge(t *testing.T) {
+	v := newWorld(t, func(c *Config) { c.FlushAge = 10 * time.Second })
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.mustUpsert(c, some(0, 5))
+	v.clock.advance(9 * time.Second)
+	v.w.Sweep(context.Background())
+	if c.flushDue() {
+		t.Error("due after 9 s, want 10 s")
+	}
+	v.clock.advance(time.Second)
+	v.w.Sweep(context.Background())
+	v.awaitFlushed(c, 5)
+	v.check(c, some(0, 5))
+}
+
+// TestFlushReleasesTheLog: what a manifest covers does not stay on disk, and is
+// not replayed.
+func TestFlushReleasesTheLog(t *testing.T) {
+	v := newWorld(t, func(c *Config) { c.WAL.FileBytes = 8 << 10 })
+	v.open()
+	c := v.create("c", 3, "l2")
+	for i := range 60 {
+		v.mustUpsert(c, some(i*40, 40))
+	}
+	full := v.w.log.Stats()
+	v.flush(c)
+	v.mustUpsert(c, some(0, 1)) // the tail moves on
+	for v.w.log.Stats().Files >= full.Files {
+		if err := v.w.log.Err(); err != nil {
+			t.Fatal(err)
+		}
+		v.flush(c)
+		v.mustUpsert(c, some(0, 1))
+	}
+	v.kill()
+	v.open()
+	c = v.collection("c")
+	if n := c.state().tables[0].Count(); n > 2 {
+		t.Errorf("%d operations were replayed, want what came after the flush", n)
+	}
+	v.check(c, some(0, 60*40))
+	v.flush(c)
+	for i := range 60 { // several files, none of which may go
+		v.mustUpsert(c, some(i*40+7, 40))
+	}
+	v.kill()
+	v.open()
+	v.check(v.collection("c"), some(0, 60*40+7))
+}
+
+// TestStoreDownDuringFlush: rows stay searchable and in the log, writes go on,
+// and everything drains by itself.
+func TestStoreDownDuringFlush(t *testing.T) {
+	for name, when := range map[string]faultblob.Predicate{
+		"segment": faultblob.Key("**/segments/*/*"),
+		"deletes": faultblob.Key("deletes-*"),
+		"body":    faultblob.Key("**/manifest/*"),
+		"CURRENT": faultblob.Key("CURRENT"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newWorld(t, neverByItself)
+			fault := faultblob.New(v.store)
+			v.store = fault
+			v.open()
+			c := v.create("c", 3, "l2")
+			v.flushNew(c, some(0, 10))
+			gate := faultblob.NewGate()
+			down := faultblob.All(faultblob.On(faultblob.Put), when)
+			rule := fault.Inject(faultblob.All(down, faultblob.Nth(2)), faultblob.Hold(gate))
+			failing := fault.Inject(down, faultblob.Fail(blob.ErrUnavailable))
+			v.mustUpsert(c, some(5, 10)) // half of the old segment
+			done := make(chan error, 1)
+			go func() { done <- c.flushTo(v.w.ctx, 20) }()
+			<-gate.Arrived() // two attempts have failed, this is the third
+			v.mustUpsert(c, some(20, 3))
+			if c.flushedSeq() != 10 || failing.Fired() != 2 {
+				t.Errorf("flushed %d after %d failures", c.flushedSeq(), failing.Fired())
+			}
+			want := some(0, 15)
+			maps.Copy(want, some(20, 3))
+			if err := compare(v.writerSees(c), want); err != nil {
+				t.Errorf("with the store down: %v", err)
+			}
+			fault.Remove(failing)
+			fault.Remove(rule)
+			gate.Open()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			v.check(c, want)
+		})
+	}
+}
+
+// TestLostReplyAtCommit: the commit was applied and nobody said so.
+func TestLostReplyAtCommit(t *testing.T) {
+	for name, effect := range map[string]faultblob.Effect{"lost": faultblob.LoseReply(), "twice": faultblob.Duplicate()} {
+		t.Run(name, func(t *testing.T) {
+			v := newWorld(t, neverByItself)
+			fault := faultblob.New(v.store)
+			v.store = fault
+			v.open()
+			c := v.create("c", 3, "l2")
+			rule := fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("CURRENT")), effect)
+			v.mustUpsert(c, some(0, 10))
+			v.flush(c)
+			v.mustUpsert(c, some(0, 5))
+			v.flush(c)
+			if rule.Fired() == 0 {
+				t.Fatal("the fault never fired")
+			}
+			snap := c.log.Snapshot()
+			if len(snap.Segments) != 2 || snap.Version != 3 {
+				t.Errorf("version %d with %d segments, want 3 with 2", snap.Version, len(snap.Segments))
+			}
+			v.check(c, some(0, 10))
+		})
+	}
+}
+
+// TestKillBetweenUploadAndCommit: the objects of the lost attempt are in nobody's
+// way, and the rows come from the log.
+func TestKillBetweenUploadAndCommit(t *testing.T) {
+	v := newWorld(t, nil)
+	fault := faultblob.New(v.store)
+	v.store = fault
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.mustUpsert(c, some(0, 10))
+	gate := faultblob.NewGate()
+	rule := fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("**/manifest/*")), faultblob.Hold(gate))
+	go func() { _ = c.flushTo(v.w.ctx, 10) }()
+	<-gate.Arrived()
+	go gate.Open()
+	v.kill()
+	fault.Remove(rule)
+	v.open()
+	c = v.collection("c")
+	v.check(c, some(0, 10))
+	v.flush(c)
+	v.check(c, some(0, 10))
+}
+
+// TestLateCommitOfADeadProcess: CURRENT is replaced by a put that was delayed
+// until its process had died and the next one was opening.
+func TestLateCommitOfADeadProcess(t *testing.T) {
+	v := newWorld(t, nil)
+	fault := faultblob.New(v.store) // outside the process: it outlives it
+	v.store = fault
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.mustUpsert(c, some(0, 10))
+	gate := faultblob.NewGate()
+	rule := fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("CURRENT"), faultblob.First(1)), faultblob.HoldReply(gate))
+	go func() { _ = c.flushTo(v.w.ctx, 10) }()
+	<-gate.Arrived() // it is applied; its process will never know
+	go v.w.cancel()
+	<-c.idle
+	gate.Open()
+	v.kill()
+	fault.Remove(rule)
+	v.open()
+	c = v.collection("c")
+	if c.flushedSeq() != 10 {
+		t.Fatalf("flushed %d, want 10", c.flushedSeq())
+	}
+	v.check(c, some(0, 10))
+	v.mustUpsert(c, some(5, 10))
+	v.flush(c)
+	v.check(c, some(0, 15))
+}
+
+func TestTemporaryFilesAreWiped(t *testing.T) {
+	v := newWorld(t, nil)
+	stale := filepath.Join(v.dir, "tmp", "segment-1", "data.parquet")
+	if err := os.MkdirAll(filepath.Dir(stale), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(stale, []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.mustUpsert(c, some(0, 10))
+	v.flush(c)
+	left, err := os.ReadDir(filepath.Join(v.dir, "tmp"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left in tmp: %v, %v", left, err)
+	}
+}
+
+// TestGarbage: replaced objects stay for the grace, go then, and are forgotten
+// by the commit after.
+func TestGarbage(t *testing.T) {
+	ctx := context.Background()
+	v := newWorld(t, func(c *Config) { c.GarbageGrace = time.Minute; c.TierSegments = 100 })
+	v.open()
+	c := v.create("c", 3, "l2")
+	for range 3 {
+		v.mustUpsert(c, some(0, 10))
+		v.flush(c)
+	}
+	snap := c.log.Snapshot()
+	if len(snap.Segments) != 1 || len(snap.Garbage) != 4 {
+		t.Fatalf("%d segments and %d objects of garbage, want 1 and 4: wholly superseded segments go", len(snap.Segments), len(snap.Garbage))
+	}
+	there := func(want bool) {
+		t.Helper()
+		for _, g := range snap.Garbage {
+			if _, err := v.store.Stat(ctx, g.Key); (err == nil) != want {
+				t.Errorf("%q: %v, want it there: %t", g.Key, err, want)
+			}
+		}
+	}
+	v.clock.advance(59 * time.Second)
+	v.w.Sweep(ctx)
+	there(true)
+	v.clock.advance(time.Second)
+	v.w.Sweep(ctx)
+	there(false)
+	v.flushNew(c, some(100, 1))
+	if got := c.log.Snapshot().Garbage; len(got) != 0 {
+		t.Errorf("still listed: %v", got)
+	}
+	for o, err := range blob.Objects(ctx, v.store, blob.Listing{Prefix: manifest.SegmentsPrefix(c.meta.ID)}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := false
+		for _, s := range c.log.Snapshot().Segments {
+			named = named || o.Key == s.Data.Key || o.Key == s.Index.Key
+		}
+		if !named {
+			t.Errorf("%q is left and nobody names it", o.Key)
+		}
+	}
+	v.check(c, func() map[string]item { m := some(0, 10); m["row-100"] = some(100, 1)["row-100"]; return m }())
+}
+
+func (v *world) flushNew(c *collection, items map[string]item) {
+	v.t.Helper()
+	v.mustUpsert(c, items)
+	v.flush(c)
+}

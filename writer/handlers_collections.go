@@ -1,0 +1,91 @@
+package writer
+
+import (
+	"context"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/info"
+)
+
+// createBody asks for a collection. Its config knows no names yet.
+type createBody struct {
+	Name      string    `json:"name"`
+	Dimension int       `json:"dimension"`
+	Metric    string    `json:"metric"`
+	Config    *struct{} `json:"config"`
+}
+
+func (w *Writer) postCollections(ctx *fasthttp.RequestCtx) error {
+	var body createBody
+	if err := httpapi.ReadJSON(ctx, &body); err != nil {
+		return err
+	}
+	for _, e := range []*httpapi.Error{
+		httpapi.CheckName("name", body.Name),
+		w.cfg.Limits.CheckDimension("dimension", body.Dimension),
+		httpapi.CheckMetric("metric", body.Metric),
+	} {
+		if e != nil {
+			return e
+		}
+	}
+	c, err := w.create(httpapi.Context(ctx), body.Name, body.Dimension, body.Metric)
+	if err != nil {
+		return err
+	}
+	return w.writeInfo(ctx, fasthttp.StatusCreated, c)
+}
+
+func (w *Writer) writeInfo(ctx *fasthttp.RequestCtx, status int, c *collection) error {
+	info, err := c.info(httpapi.Context(ctx))
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(ctx, status, info)
+}
+
+func (w *Writer) getCollection(ctx *fasthttp.RequestCtx) error {
+	c, err := w.collection(ctx)
+	if err != nil {
+		return err
+	}
+	return w.writeInfo(ctx, fasthttp.StatusOK, c)
+}
+
+type collectionList struct {
+	Collections []info.Collection `json:"collections"`
+}
+
+func (w *Writer) getCollections(ctx *fasthttp.RequestCtx) error {
+	infos, err := w.Collections(httpapi.Context(ctx))
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, collectionList{infos})
+}
+
+// Collections describes every collection, ordered by name.
+func (w *Writer) Collections(ctx context.Context) ([]info.Collection, error) {
+	infos := []info.Collection{}
+	for _, c := range w.catalog.all() {
+		info, err := c.info(ctx)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+func (w *Writer) deleteCollection(ctx *fasthttp.RequestCtx) error {
+	c, err := w.collection(ctx)
+	if err == nil {
+		err = w.drop(httpapi.Context(ctx), c)
+	}
+	if err == nil {
+		ctx.SetStatusCode(fasthttp.StatusNoContent)
+	}
+	return err
+}

@@ -1,0 +1,168 @@
+package writer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/writer/wal"
+)
+
+// Register adds the routes that write, administer, and serve query processes.
+func (w *Writer) Register(r *httpapi.Router) {
+	for _, route := range []struct {
+		method, path string
+		handle       httpapi.Handler
+	}{
+		{fasthttp.MethodPost, "/collections", w.postCollections},
+		{fasthttp.MethodDelete, "/collections/{c}", w.deleteCollection},
+		{fasthttp.MethodPost, "/collections/{c}/vectors", w.postVectors},
+		{fasthttp.MethodDelete, "/collections/{c}/vectors/{id}", w.deleteVector},
+		{fasthttp.MethodPatch, "/collections/{c}/vectors/{id}", w.patchVector},
+		{fasthttp.MethodPost, "/collections/{c}/vectors/delete", w.postDelete},
+		{fasthttp.MethodPost, "/admin/collections/{c}/flush", w.postFlush},
+		{fasthttp.MethodPost, "/admin/collections/{c}/compact", w.postCompact},
+	} {
+		r.Handle(route.method, route.path, writing(route.handle))
+	}
+	r.HandleRoot(fasthttp.MethodGet, "/internal/v1/collections", w.getInternalCollections)
+	r.HandleRoot(fasthttp.MethodGet, "/internal/v1/collections/{c}/tail", w.getTail)
+}
+
+// RegisterReads adds what a writer without a query process at its side answers
+// about its collections.
+func (w *Writer) RegisterReads(r *httpapi.Router) {
+	r.Handle(fasthttp.MethodGet, "/collections", reading(w.getCollections))
+	r.Handle(fasthttp.MethodGet, "/collections/{c}", reading(w.getCollection))
+}
+
+// writing has every failure of a handler say whether it was applied.
+func writing(h httpapi.Handler) httpapi.Handler {
+	return func(ctx *fasthttp.RequestCtx) error {
+		if err := h(ctx); err != nil {
+			return asWriteError(err)
+		}
+		return nil
+	}
+}
+
+func reading(h httpapi.Handler) httpapi.Handler {
+	return func(ctx *fasthttp.RequestCtx) error {
+		if err := h(ctx); err != nil {
+			return classify(err).WithApplied("")
+		}
+		return nil
+	}
+}
+
+// collection finds the one that the path names.
+func (w *Writer) collection(ctx *fasthttp.RequestCtx) (*collection, error) {
+	name, err := httpapi.Param(ctx, "c")
+	if err != nil {
+		return nil, err
+	}
+	return w.catalog.find(name)
+}
+
+// vectorID is the id that the path names.
+func (w *Writer) vectorID(ctx *fasthttp.RequestCtx) (string, error) {
+	id, err := httpapi.Param(ctx, "id")
+	if err != nil {
+		return "", err
+	}
+	return id, asError(w.cfg.Limits.CheckID("id", id))
+}
+
+// request is what the headers of a write ask for.
+type request struct {
+	durability string
+	key        string // idempotency key; "" for none
+	digest     digest
+}
+
+const (
+	durableOnDisk  = "disk"
+	durableInStore = "object"
+)
+
+// request reads the headers of a write to c; body is what the request says.
+func (w *Writer) request(ctx *fasthttp.RequestCtx, c *collection, body []byte) (request, error) {
+	r := request{durability: string(ctx.Request.Header.Peek(httpapi.HeaderDurability)), key: string(ctx.Request.Header.Peek(httpapi.HeaderIdempotencyKey))}
+	switch r.durability {
+	case "":
+		r.durability = durableOnDisk
+	case durableOnDisk, durableInStore:
+	default:
+		return request{}, httpapi.Unprocessable("invalid_durability", httpapi.HeaderDurability,
+			"%s is %.40q, want disk or object", "X-AkiDB-Durability", r.durability)
+	}
+	if len(r.key) > wal.MaxKeyBytes {
+		return request{}, httpapi.Unprocessable("invalid_idempotency_key", httpapi.HeaderIdempotencyKey,
+			"%s has %d bytes; at most %d are allowed", httpapi.HeaderIdempotencyKey, len(r.key), wal.MaxKeyBytes)
+	}
+	if r.key != "" {
+		r.digest = digestOf(ctx.Method(), []byte(c.meta.ID), ctx.Path(), ctx.Request.Header.ContentType(), body)
+	}
+	return r, nil
+}
+
+// digestOf hashes parts so that no two sequences of them collide by shifting.
+func digestOf(parts ...[]byte) digest {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(p))))
+		h.Write(p)
+	}
+	return digest(h.Sum(nil))
+}
+
+// mutate carries out a write with what its headers ask for.
+func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do func(r request) (answer, error)) (answer, error) {
+	r, err := w.request(ctx, c, body)
+	if err != nil {
+		return answer{}, err
+	}
+	began := w.cfg.Now()
+	rctx := httpapi.Context(ctx)
+	a, err := c.once(rctx, r.key, r.digest, func() (answer, error) { return do(r) })
+	if err != nil {
+		return answer{}, err
+	}
+	if r.durability == durableInStore {
+		if err := w.awaitStore(ctx, c, a.token.Seq); err != nil {
+			return answer{}, asWriteError(err).WithApplied(httpapi.UnknownApplied).
+				WithHint("the write is in the log and will reach the object store; token %s", a.token)
+		}
+	}
+	if a.kind == kindUpsert {
+		w.metrics.insert.Observe(r.durability, w.cfg.Now().Sub(began))
+	}
+	ctx.Response.Header.Set(httpapi.HeaderDurability, r.durability)
+	return a, nil
+}
+
+// awaitStore waits, within WaitLimit, until everything up to seq is in the
+// object store.
+func (w *Writer) awaitStore(ctx *fasthttp.RequestCtx, c *collection, seq uint64) error {
+	_, err := detached(httpapi.Context(ctx), w, func(bg context.Context) (struct{}, error) {
+		return struct{}{}, c.flushTo(bg, seq)
+	})
+	return err
+}
+
+// after reads the query parameter of the same name.
+func after(ctx *fasthttp.RequestCtx) (uint64, error) {
+	raw := ctx.QueryArgs().Peek("after")
+	if len(raw) == 0 {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(string(raw), 10, 64)
+	if err != nil {
+		return 0, httpapi.BadRequest("malformed_query", "after", "after is %.40q, want a sequence number", raw)
+	}
+	return n, nil
+}
