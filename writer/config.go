@@ -40,6 +40,9 @@ type Config struct {
 	// MaxSegmentBytes bounds the vectors of a segment that compaction makes.
 	// 0 means 1 GiB.
 	MaxSegmentBytes int64
+	// BuildWorkers is how many cores the build of a segment uses. 0 means all of
+	// them; fewer leave something for searches in the same process.
+	BuildWorkers int
 	// TierSegments is how many segments of about one size are merged into one.
 	// 0 means 8; at least 2.
 	TierSegments int
@@ -97,7 +100,7 @@ func (c Config) Validate() error {
 		value int64
 	}{
 		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes},
-		{"max segment bytes", c.MaxSegmentBytes}, {"garbage grace", int64(c.GarbageGrace)}, {"wait limit", int64(c.WaitLimit)},
+		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"wait limit", int64(c.WaitLimit)},
 		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
 	} {
 		wrong(f.value < 0, "%s is %d, want at least 0", f.name, f.value)

@@ -144,6 +144,7 @@ func (c *collection) store(ctx context.Context, worker string, slots semaphore, 
 	cfg := segments.BuildConfig{
 		Dim: c.meta.Dimension, Metric: metric, Seed: xxhash.Sum64String(id), Dir: c.w.tempDir(), Index: c.w.cfg.index,
 	}
+	cfg.Index.Workers = c.w.cfg.BuildWorkers
 	var built *segments.Built
 	err = c.w.retry(ctx, worker, c.meta.Name, func() (err error) {
 		if err := slots.acquire(ctx); err != nil {
