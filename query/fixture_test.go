@@ -37,6 +37,8 @@ type fixture struct {
 	router  *httpapi.Router
 	now     time.Time // of the service's clock
 	nowMu   sync.Mutex
+	// degraded is what the service says it goes on without.
+	degraded map[string]string
 }
 
 func (f *fixture) clock() time.Time {
@@ -53,7 +55,7 @@ func (f *fixture) advance(d time.Duration) {
 
 func newFixture(t testing.TB, dim int, metric string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, store: memblob.New(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	f := &fixture{t: t, store: memblob.New(), now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), degraded: map[string]string{}}
 	f.writer = newTestWriter(t, f.store, "ID1", "movies", dim, metric)
 	f.service = f.newService(f.writer)
 	f.router = httpapi.NewRouter()
@@ -68,7 +70,9 @@ func (f *fixture) newService(w Writer) *Service {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	s, err := New(Config{Store: f.store, Ranges: ranges, Writer: w, Now: f.clock})
+	s, err := New(Config{Store: f.store, Ranges: ranges, Writer: w, Now: f.clock, Degraded: func(component, reason string) {
+		f.degraded[component] = reason
+	}})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -54,15 +54,21 @@ type Config struct {
 	// MaxStaleness is how old a manifest may be before a read with consistency
 	// latest looks for a newer one. 0 means 1 s.
 	MaxStaleness time.Duration
-	Logger       *slog.Logger          // nil discards
-	Registerer   prometheus.Registerer // nil keeps metrics to itself
-	Now          func() time.Time      // nil means time.Now
+	// Degraded is told that reads go on without a component, "writer" or
+	// "store", and why; "" says that it is back. Nil means nobody asks.
+	Degraded   func(component, reason string)
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil keeps metrics to itself
+	Now        func() time.Time      // nil means time.Now
 }
 
 func (c Config) withDefaults() Config {
 	c.Limits = c.Limits.WithDefaults()
 	if c.MaxStaleness == 0 {
 		c.MaxStaleness = time.Second
+	}
+	if c.Degraded == nil {
+		c.Degraded = func(string, string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -116,8 +122,15 @@ func (s *Service) writerUp(now time.Time) bool {
 	return s.cfg.Writer != nil && now.UnixNano() >= s.writerDown.Load()
 }
 
+func (s *Service) writerAnswered() {
+	if s.writerDown.Swap(0) != 0 {
+		s.cfg.Degraded("writer", "")
+	}
+}
+
 func (s *Service) writerFailed(collection string, err error) {
 	s.writerDown.Store(s.cfg.Now().Add(writerPause).UnixNano())
+	s.cfg.Degraded("writer", "cannot be asked for rows that are not in the store yet")
 	s.cfg.Logger.Warn("tail not read, serving what the store has", "collection", collection, "err", err)
 }
 

@@ -324,6 +324,9 @@ func TestConsistency(t *testing.T) {
 	if status, given, _, n := search(""); status != 200 || given != "eventual" || n != 2 {
 		t.Fatalf("writer down: status %d, %s, %d results", status, given, n)
 	}
+	if f.degraded["writer"] == "" {
+		t.Error("reads without the writer are not said to be degraded")
+	}
 	if status, _, e, _ := search(`,"consistency":"strong"`); status != 503 || e.RetryAfter == 0 {
 		t.Fatalf("writer down, strong: status %d, %+v", status, e)
 	}
@@ -336,6 +339,9 @@ func TestConsistency(t *testing.T) {
 	f.advance(writerPause)
 	if _, given, _, n := search(""); given != "latest" || n != 3 {
 		t.Fatalf("writer back: %s, %d results", given, n)
+	}
+	if f.degraded["writer"] != "" {
+		t.Error("the writer is back and said to be away")
 	}
 }
 

@@ -131,6 +131,7 @@ func (r *replica) freshen(ctx context.Context, want Freshness, arrived time.Time
 		if r.service.writerUp(arrived) {
 			err := r.refreshTail(ctx)
 			if err == nil {
+				r.service.writerAnswered()
 				return Latest, nil
 			}
 			if !mayServeStale(err) {
@@ -156,7 +157,12 @@ func (r *replica) atMostStale(ctx context.Context, arrived time.Time) error {
 		return nil
 	}
 	err := r.refreshManifest(ctx)
-	if err == nil || st != nil && mayServeStale(err) {
+	if err == nil {
+		r.service.cfg.Degraded("store", "")
+		return nil
+	}
+	if st != nil && mayServeStale(err) {
+		r.service.cfg.Degraded("store", "cannot be asked for a newer state")
 		return nil
 	}
 	return unavailable("the collection cannot be read from the store now", err)

@@ -136,7 +136,7 @@ func (w *Writer) planDelete(c *collection, body deleteBody) (func(*fasthttp.Requ
 func parseFilter(limits httpapi.Limits, raw []byte) (*columns.Filter, error) {
 	f, err := columns.ParseFilter(raw, columns.FilterLimits{Clauses: limits.FilterClauses, Depth: limits.FilterDepth})
 	if e, ok := errors.AsType[*columns.FilterError](err); ok {
-		return nil, httpapi.Unprocessable("invalid_filter", e.Path, "%s %s", e.Path, e.Problem)
+		return nil, httpapi.BadRequest("invalid_filter", e.Path, "%s", e.Error())
 	}
 	return f, err
 }

@@ -250,7 +250,7 @@ var refusals = []struct {
 	{"neither ids nor filter", "POST", "/collections/movies/vectors/delete", `{}`, "", 422, "ambiguous_body", "", ""},
 	{"ids and filter", "POST", "/collections/movies/vectors/delete", `{"ids":["a"],"filter":{}}`, "", 422, "ambiguous_body", "", ""},
 	{"no ids", "POST", "/collections/movies/vectors/delete", `{"ids":[]}`, "", 422, "empty_batch", "ids", ""},
-	{"bad filter", "POST", "/collections/movies/vectors/delete", `{"filter":{"must":[{"key":"x"}]}}`, "", 422, "invalid_filter", "filter.must[0]", ""},
+	{"bad filter", "POST", "/collections/movies/vectors/delete", `{"filter":{"must":[{"key":"x"}]}}`, "", 400, "invalid_filter", "filter.must[0]", ""},
 	{"bad name", "POST", "/collections", `{"name":"Films","dimension":3,"metric":"l2"}`, "", 422, "invalid_name", "name", ""},
 	{"bad dimension", "POST", "/collections", `{"name":"films","dimension":0,"metric":"l2"}`, "", 422, "invalid_dimension", "dimension", ""},
 	{"bad metric", "POST", "/collections", `{"name":"films","dimension":3,"metric":"cosin"}`, "", 422, "invalid_metric", "metric", ""},

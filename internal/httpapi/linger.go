@@ -3,6 +3,7 @@ package httpapi
 import (
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -45,4 +46,16 @@ func (c *lingeringConn) Close() error {
 		}
 	}
 	return c.Conn.Close()
+}
+
+// announcingListener closes began when it is first asked for a connection.
+type announcingListener struct {
+	net.Listener
+	once  sync.Once
+	began chan struct{}
+}
+
+func (l *announcingListener) Accept() (net.Conn, error) {
+	l.once.Do(func() { close(l.began) })
+	return l.Listener.Accept()
 }

@@ -129,7 +129,13 @@ func NewServer(cfg Config, h Handler) (*Server, error) {
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer s.giveUp()
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(lingeringListener{ln}) }()
+	accepting := &announcingListener{Listener: lingeringListener{ln}, began: make(chan struct{})}
+	go func() { served <- s.http.Serve(accepting) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %q: %w", ln.Addr(), err)
+	case <-accepting.began: // before that, fasthttp knows no listener to shut down
+	}
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve %q: %w", ln.Addr(), err)
