@@ -1,0 +1,59 @@
+# `make` lists the targets.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+TOOLS   := $(CURDIR)/.tools
+FUZZTIME ?= 10s
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## build bin/akidb, one static binary
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/akidb ./cmd/akidb
+
+.PHONY: run
+run: build ## build, start `akidb dev --demo`, print a search to paste
+	bin/akidb dev --demo
+
+.PHONY: tools
+tools: ## build the servers that tests drive, from pinned sources
+	cd tools && GOBIN=$(TOOLS) go install tool
+
+.PHONY: test
+test: tools ## everything that decides
+	go test ./...
+
+.PHONY: test-race
+test-race: tools ## the same under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+.PHONY: check
+check: ## formatting, vet, tidy modules, the house rules
+	@test -z "$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go'))" || { gofmt -l $$(git ls-files -co --exclude-standard '*.go'); echo 'run gofmt'; exit 1; }
+	go vet ./...
+	GOARCH=arm64 go vet ./...
+	go mod tidy -diff
+	cd tools && go mod tidy -diff
+	go test ./internal/tidy
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+.PHONY: bench
+bench: ## kernels and index, one run of each
+	go test -run '^$$' -bench . -benchtime 200ms ./kernels ./segments/...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .tools

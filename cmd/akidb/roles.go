@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/akidb/akidb/cache"
+	"github.com/akidb/akidb/internal/config"
+	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/telemetry"
+	"github.com/akidb/akidb/query"
+	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/blob/bloburl"
+	"github.com/akidb/akidb/segments/blob/s3blob"
+	"github.com/akidb/akidb/writer"
+	"github.com/akidb/akidb/writer/wal"
+)
+
+// runDev serves every role until ctx ends: reads from the query service, the
+// rest from the writer, in one process.
+func runDev(ctx context.Context, p *process, demo bool) error {
+	b, err := p.openBackend(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	w, err := p.openWriter(ctx, b, max(1, runtime.GOMAXPROCS(0)/2)) // the other half is for searches
+	if err != nil {
+		return err
+	}
+	q, err := p.newQuery(b, localWriter{w})
+	if err != nil {
+		return errors.Join(err, w.Close(ctx))
+	}
+	r := p.router()
+	q.Register(r)
+	w.Register(r)
+	return p.serveWriter(ctx, w, q, r, func(ctx context.Context) error {
+		if !demo {
+			return nil
+		}
+		return loadDemo(ctx, "http://"+p.http.Addr().String(), p.stdout, p.stderr)
+	})
+}
+
+// runWriter serves the ingest role until ctx ends.
+func runWriter(ctx context.Context, p *process) error {
+	b, err := p.openBackend(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	w, err := p.openWriter(ctx, b, 0)
+	if err != nil {
+		return err
+	}
+	r := p.router()
+	w.Register(r)
+	w.RegisterReads(r)
+	return p.serveWriter(ctx, w, nil, r, nil)
+}
+
+// runQuery serves the search role until ctx ends.
+func runQuery(ctx context.Context, p *process) error {
+	b, err := p.openBackend(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	var remote query.Writer
+	if u := p.cfg.WriterURL; u != nil {
+		hw, err := query.NewHTTPWriter(u.String())
+		if err != nil {
+			return err
+		}
+		defer hw.Close()
+		remote = hw
+	}
+	q, err := p.newQuery(b, remote)
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	r := p.router()
+	q.Register(r)
+	q.RegisterForwards(r)
+	return p.serve(ctx, r)
+}
+
+// s3Config is how S3 is reached, for a store that is on it.
+func s3Config(cfg *config.Resolved) s3blob.Config {
+	return s3blob.Config{Endpoint: cfg.S3Endpoint, Region: cfg.S3Region, PathStyle: cfg.S3PathStyle}
+}
+
+// backend is the store a role works on, and the cache before it.
+type backend struct {
+	store blob.Store // counted, and patient with reads
+	cache *cache.Cache
+	raw   io.Closer
+}
+
+func (p *process) openBackend(ctx context.Context) (*backend, error) {
+	raw, err := bloburl.Open(ctx, p.cfg.Store.String(), s3Config(p.cfg))
+	if err != nil {
+		return nil, err
+	}
+	store := blob.Retry(telemetry.InstrumentStore(raw, p.registry), blob.Policy{})
+	c, err := cache.New(cache.Config{Bytes: p.cfg.CacheBytes}, store)
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	p.registry.MustRegister(cacheCollector{c})
+	return &backend{store: store, cache: c, raw: raw}, nil
+}
+
+// close gives the store back; nothing may be reading any more.
+func (b *backend) close() {
+	b.cache.Close()
+	_ = b.raw.Close()
+}
+
+func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int) (*writer.Writer, error) {
+	if err := os.MkdirAll(p.cfg.DataDir, 0o755); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	return writer.Open(ctx, writer.Config{
+		Store: b.store, Ranges: b.cache, DataDir: p.cfg.DataDir,
+		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, BuildWorkers: buildWorkers,
+		WAL:    wal.Config{FileBytes: p.cfg.WALFileBytes},
+		Logger: p.log, Registerer: p.registry,
+	})
+}
+
+func (p *process) newQuery(b *backend, w query.Writer) (*query.Service, error) {
+	return query.New(query.Config{
+		Store: b.store, Ranges: b.cache, Writer: w,
+		Degraded: p.health.SetDegraded, Logger: p.log, Registerer: p.registry,
+	})
+}
+
+// serveWriter serves r until ctx ends or the writer has to stop, and runs
+// begun, which may be nil, once requests are answered. q may be nil.
+func (p *process) serveWriter(ctx context.Context, w *writer.Writer, q *query.Service, r *httpapi.Router, begun func(context.Context) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-w.Done():
+			stop(w.Err())
+		case <-ctx.Done():
+		}
+	}()
+	began := make(chan error, 1)
+	go func() {
+		var err error
+		if begun != nil {
+			if err = begun(ctx); err != nil {
+				stop(err)
+			}
+		}
+		began <- err
+	}()
+	err := p.serve(ctx, r)
+	stop(nil)
+	err = errors.Join(err, <-began)
+	if q != nil {
+		q.Close() // before the writer it asks
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.ShutdownGrace)
+	defer cancel()
+	return errors.Join(w.Err(), err, w.Close(closing))
+}
+
+// localWriter is the writer in the same process.
+type localWriter struct{ *writer.Writer }
+
+func (l localWriter) Tail(ctx context.Context, collection string, after uint64) ([]byte, error) {
+	b, err := l.Writer.Tail(ctx, collection, after)
+	if e, ok := errors.AsType[*httpapi.Error](err); ok && e.Status == http.StatusNotFound {
+		return nil, query.ErrNoCollection
+	}
+	return b, err
+}
+
+// Forward is never asked: the writer's own routes answer in this process.
+func (localWriter) Forward(*fasthttp.RequestCtx) error {
+	panic("BUG: a write was forwarded inside one process")
+}

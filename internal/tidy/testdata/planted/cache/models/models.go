@@ -1,0 +1,2 @@
+// Package models is badly named.
+package models

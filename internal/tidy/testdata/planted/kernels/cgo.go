@@ -1,0 +1,4 @@
+// Package kernels is computing.
+package kernels
+
+import "C"

@@ -1,0 +1,601 @@
+package kernels
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0
+
+var _ = 0

@@ -1,0 +1,2 @@
+// Package orphan is in no table.
+package orphan

@@ -1,0 +1,3 @@
+// Package segments looks up.
+package segments
+import _ "example.com/planted/query"

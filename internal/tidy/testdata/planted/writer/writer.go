@@ -1,0 +1,2 @@
+// Package writer is fine.
+package writer

@@ -1,0 +1,3 @@
+package writer
+
+import _ "example.com/planted/query"
