@@ -17,19 +17,10 @@ const (
 	lingerTime  = 5 * time.Second
 )
 
-type lingeringListener struct{ net.Listener }
-
-func (l lingeringListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &lingeringConn{Conn: c}, nil
-}
-
 type lingeringConn struct {
 	net.Conn
 	linger atomic.Bool
+	closed func()
 }
 
 func lingerOnClose(c net.Conn) {
@@ -39,6 +30,7 @@ func lingerOnClose(c net.Conn) {
 }
 
 func (c *lingeringConn) Close() error {
+	defer c.closed()
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Swap(false) {
 		if half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			// However the copy ends, the response has had its chance.
@@ -48,14 +40,27 @@ func (c *lingeringConn) Close() error {
 	return c.Conn.Close()
 }
 
-// announcingListener closes began when it is first asked for a connection.
+// announcingListener closes began when it is first asked for a connection, and
+// counts those that are open. It may be closed twice: by the drain, and by the
+// server afterwards.
 type announcingListener struct {
 	net.Listener
-	once  sync.Once
-	began chan struct{}
+	once, closed sync.Once
+	began        chan struct{}
+	open         atomic.Int64
 }
 
 func (l *announcingListener) Accept() (net.Conn, error) {
 	l.once.Do(func() { close(l.began) })
-	return l.Listener.Accept()
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.open.Add(1)
+	return &lingeringConn{Conn: c, closed: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+}
+
+func (l *announcingListener) Close() (err error) {
+	l.closed.Do(func() { err = l.Listener.Close() })
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -87,6 +88,8 @@ type Server struct {
 	http    *fasthttp.Server
 	base    context.Context // of every request; ends when Run gives up draining
 	giveUp  context.CancelFunc
+
+	draining atomic.Bool
 }
 
 // bodySlack is what fasthttp reads beyond the body limit, so that a body a
@@ -129,7 +132,7 @@ func NewServer(cfg Config, h Handler) (*Server, error) {
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer s.giveUp()
 	served := make(chan error, 1)
-	accepting := &announcingListener{Listener: lingeringListener{ln}, began: make(chan struct{})}
+	accepting := &announcingListener{Listener: ln, began: make(chan struct{})}
 	go func() { served <- s.http.Serve(accepting) }()
 	select {
 	case err := <-served:
@@ -143,11 +146,36 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownGrace)
 	defer cancel()
+	s.sayGoodbye(drain, accepting)
 	if err := s.http.ShutdownWithContext(drain); err != nil {
 		return fmt.Errorf("drain %q: %d connections still open after %v: %w",
 			ln.Addr(), s.http.GetOpenConnectionsCount(), s.cfg.ShutdownGrace, err)
 	}
 	return <-served
+}
+
+// goodbye is how long kept-alive connections have for one more request once the
+// server drains.
+const goodbye = time.Second
+
+// sayGoodbye accepts nobody new and has clients that are in the middle of
+// something leave by themselves: their next answer says that the connection
+// closes. Closing idle connections at once would reset the requests that are on
+// their way over them.
+func (s *Server) sayGoodbye(ctx context.Context, ln *announcingListener) {
+	_ = ln.Close()
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, goodbye)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for ln.open.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // serve is the middleware, in the order in which it acts.
@@ -163,6 +191,9 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 		writeError(ctx, s.cfg.Logger, err)
 	}
 	ensureRetryAfter(ctx)
+	if s.draining.Load() {
+		ctx.SetConnectionClose()
+	}
 
 	end()
 	s.observe(ctx, st, s.cfg.Now().Sub(start))
