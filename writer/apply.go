@@ -108,6 +108,10 @@ func (w *Writer) admit() error {
 		return httpapi.TooManyRequests("flush_behind", retryStore,
 			"%d bytes of rows wait to be flushed to the object store; at most %d are kept in memory", got, w.cfg.MaxUnflushedBytes)
 	}
+	if got, limit := w.log.Size(), w.cfg.MaxLogBytes/5*4; got > limit {
+		return httpapi.TooManyRequests("flush_behind", retryStore,
+			"the log holds %d bytes that wait to be flushed to the object store; writes are taken up to %d", got, limit)
+	}
 	return nil
 }
 

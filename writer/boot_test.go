@@ -90,6 +90,27 @@ func TestFencing(t *testing.T) {
 	b.check(b.collection("c"), want)
 }
 
+// TestTwoWritersOnAnEmptyStore: neither owns a collection yet, and still only one
+// may create them, or a name could mean two.
+func TestTwoWritersOnAnEmptyStore(t *testing.T) {
+	a := newWorld(t, nil)
+	a.open()
+	b := a.other()
+	if err := b.openFails(3); !errors.Is(err, manifest.ErrFenced) || !strings.Contains(err.Error(), a.w.owner) {
+		t.Errorf("second writer: %v", err)
+	}
+	if err := Takeover(context.Background(), b.config()); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	b.create("c", 3, "l2")
+	if _, err := a.w.create(context.Background(), "c", 3, "l2"); !errors.Is(err, manifest.ErrFenced) {
+		t.Errorf("a collection created by the writer that was taken over: %v", err)
+	}
+	<-a.w.Done()
+	a.stop()
+}
+
 func TestLockedDataDirectory(t *testing.T) {
 	v := newWorld(t, nil)
 	v.open()

@@ -160,6 +160,9 @@ func (w *Writer) createNow(ctx context.Context, meta manifest.Collection) (*coll
 	if err != nil {
 		return nil, err
 	}
+	if err := w.holdsStore(ctx); err != nil {
+		return nil, err
+	}
 	log, err := manifest.Create(ctx, w.cfg.Store, meta, w.owner, w.manifestOptions(meta.Name)...)
 	var unknown *manifest.UnknownError
 	if errors.As(err, &unknown) {

@@ -35,10 +35,13 @@ const markName = "cluster-id"
 // cluster is the content of CLUSTER.json. It says which store this is, and the
 // highest versions of what may be found in it.
 type cluster struct {
-	Format    int            `json:"format"`
-	ClusterID string         `json:"cluster_id"`
-	CreatedAt time.Time      `json:"created_at"`
-	Formats   map[string]int `json:"formats"`
+	Format    int       `json:"format"`
+	ClusterID string    `json:"cluster_id"`
+	CreatedAt time.Time `json:"created_at"`
+	// Writer is the uuid of the log that may create collections here; "" until a
+	// writer has opened one. Collections name their owners themselves.
+	Writer  string         `json:"writer,omitempty"`
+	Formats map[string]int `json:"formats"`
 }
 
 // formats are the versions that this program writes.
@@ -53,7 +56,7 @@ func (w *Writer) joinCluster(ctx context.Context) error {
 	if err := os.MkdirAll(w.cfg.DataDir, 0o755); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	c, err := w.readCluster(ctx)
+	c, _, err := w.readCluster(ctx)
 	mark := filepath.Join(w.cfg.DataDir, markName)
 	known, markErr := os.ReadFile(mark)
 	if markErr != nil && !errors.Is(markErr, os.ErrNotExist) {
@@ -77,12 +80,21 @@ func (w *Writer) joinCluster(ctx context.Context) error {
 	return writeMark(mark, c.ClusterID)
 }
 
-func (w *Writer) readCluster(ctx context.Context) (cluster, error) {
-	b, _, err := w.cfg.Store.Get(ctx, clusterKey)
+// readCluster reads CLUSTER.json and the version it has.
+func (w *Writer) readCluster(ctx context.Context) (cluster, blob.Version, error) {
+	b, version, err := w.cfg.Store.Get(ctx, clusterKey)
 	if err != nil {
-		return cluster{}, err
+		return cluster{}, "", err
 	}
-	fail := func(err error) (cluster, error) { return cluster{}, fmt.Errorf("decode %q: %w", clusterKey, err) }
+	c, err := decodeCluster(b)
+	if err != nil {
+		return cluster{}, "", fmt.Errorf("decode %q: %w", clusterKey, err)
+	}
+	return c, version, nil
+}
+
+func decodeCluster(b []byte) (cluster, error) {
+	fail := func(err error) (cluster, error) { return cluster{}, err }
 	var c cluster
 	if err := json.Unmarshal(b, &c); err != nil {
 		return fail(fmt.Errorf("%w: %w", err, blob.ErrCorrupt))
@@ -106,17 +118,57 @@ func (w *Writer) readCluster(ctx context.Context) (cluster, error) {
 // what is there afterwards.
 func (w *Writer) createCluster(ctx context.Context) (cluster, error) {
 	c := cluster{Format: clusterFormat, ClusterID: uuid.NewString(), CreatedAt: w.cfg.Now().UTC(), Formats: formats()}
-	b, err := json.Marshal(c, json.Deterministic(true), jsontext.WithIndent("  "))
-	if err != nil {
-		return cluster{}, err
-	}
-	b = append(b, '\n')
-	_, putErr := w.cfg.Store.Put(ctx, clusterKey, bytes.NewReader(b), int64(len(b)), blob.Condition{IfAbsent: true})
-	c, err = w.readCluster(ctx)
+	putErr := w.putCluster(ctx, c, blob.Condition{IfAbsent: true})
+	c, _, err := w.readCluster(ctx)
 	if err != nil && putErr != nil {
 		err = errors.Join(putErr, err)
 	}
 	return c, err
+}
+
+func (w *Writer) putCluster(ctx context.Context, c cluster, cond blob.Condition) error {
+	b, err := json.Marshal(c, json.Deterministic(true), jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	_, err = w.cfg.Store.Put(ctx, clusterKey, bytes.NewReader(b), int64(len(b)), cond)
+	return err
+}
+
+// claimStore makes this Writer the one that creates collections in the store, so
+// that names are unique. force takes the claim from whoever has it.
+func (w *Writer) claimStore(ctx context.Context, force bool) error {
+	for range claimAttempts {
+		c, version, err := w.readCluster(ctx)
+		switch {
+		case err != nil:
+			return err
+		case c.Writer == w.owner:
+			return nil
+		case c.Writer != "" && !force:
+			return takeoverHint(fmt.Errorf("the store belongs to the writer with log %q: %w", c.Writer, manifest.ErrFenced))
+		}
+		c.Writer = w.owner
+		// What the put answers decides nothing; the next look does.
+		if err := w.putCluster(ctx, c, blob.Condition{IfMatch: version}); err != nil && !errors.Is(err, blob.ErrPrecondition) {
+			w.cfg.Logger.Warn("claim of the store not answered, looking again", "error", err)
+		}
+	}
+	return fmt.Errorf("claim %q: not settled in %d attempts: %w", clusterKey, claimAttempts, blob.ErrUnavailable)
+}
+
+// claimAttempts is enough for a few lost answers and lost races.
+const claimAttempts = 8
+
+// holdsStore stops the Writer when the store has been taken over.
+func (w *Writer) holdsStore(ctx context.Context) error {
+	c, _, err := w.readCluster(ctx)
+	if err == nil && c.Writer != w.owner {
+		err = takeoverHint(fmt.Errorf("the store belongs to the writer with log %q: %w", c.Writer, manifest.ErrFenced))
+		w.fail(err)
+	}
+	return err
 }
 
 // writeMark writes the cluster's id, durable before anything relies on it.

@@ -37,6 +37,9 @@ type Config struct {
 	// writes answer 429 until a flush is through. 0 means 1 GiB, or eight times
 	// FlushBytes if that is more.
 	MaxUnflushedBytes int64
+	// MaxLogBytes bounds the records in the log; from four fifths of it on writes
+	// answer 429 until flushes have released some. 0 means 2 GiB.
+	MaxLogBytes int64
 	// MaxSegmentBytes bounds the vectors of a segment that compaction makes.
 	// 0 means 1 GiB.
 	MaxSegmentBytes int64
@@ -99,12 +102,13 @@ func (c Config) Validate() error {
 		name  string
 		value int64
 	}{
-		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes},
+		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes}, {"max log bytes", c.MaxLogBytes},
 		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"wait limit", int64(c.WaitLimit)},
 		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
 	} {
 		wrong(f.value < 0, "%s is %d, want at least 0", f.name, f.value)
 	}
+	wrong(c.MaxLogBytes > 0 && c.MaxLogBytes < 4*c.WAL.FileBytes, "max log bytes is %d, want at least 4 log files of %d", c.MaxLogBytes, c.WAL.FileBytes)
 	wrong(c.TierSegments < 0 || c.TierSegments == 1, "tier segments is %d, want 0 or at least 2", c.TierSegments)
 	wrong(!(c.DeadFraction >= 0 && c.DeadFraction <= 1), "dead fraction is %v, want 0 to 1", c.DeadFraction)
 	errs = append(errs, c.Limits.WithDefaults().Validate(), c.WAL.Validate())
@@ -116,6 +120,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.FlushBytes, 64<<20)
 	setDefault(&c.FlushAge, 10*time.Second)
 	setDefault(&c.MaxUnflushedBytes, max(1<<30, 8*c.FlushBytes))
+	setDefault(&c.MaxLogBytes, 2<<30)
 	setDefault(&c.MaxSegmentBytes, 1<<30)
 	setDefault(&c.TierSegments, 8)
 	setDefault(&c.DeadFraction, 0.2)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/akidb/akidb/segments/blob"
@@ -94,7 +95,7 @@ func (c *collection) forgetRemoved(next *manifest.Snapshot) {
 type tombstone struct {
 	current manifest.Current
 	dropped *manifest.Snapshot
-	emptied bool // nothing is left but CURRENT and its body
+	emptied atomic.Bool // nothing is left but CURRENT and its body
 }
 
 // removeDropped removes the objects of a dropped collection. CURRENT and the
@@ -104,7 +105,7 @@ type tombstone struct {
 func (w *Writer) removeDropped(ctx context.Context, t *tombstone) error {
 	id, store := t.dropped.Collection.ID, w.cfg.Store
 	last := []string{manifest.CurrentKey(id), t.current.Manifest.Key}
-	if !t.emptied {
+	if !t.emptied.Load() {
 		for o, err := range blob.Objects(ctx, store, blob.Listing{Prefix: manifest.CollectionPrefix(id)}) {
 			if err == nil && !slices.Contains(last, o.Key) {
 				err = store.Delete(ctx, o.Key)
@@ -113,7 +114,7 @@ func (w *Writer) removeDropped(ctx context.Context, t *tombstone) error {
 				return err
 			}
 		}
-		t.emptied = true
+		t.emptied.Store(true)
 	}
 	if w.cfg.Now().Sub(t.dropped.CreatedAt) < w.cfg.GarbageGrace {
 		return nil
@@ -130,7 +131,7 @@ func (w *Writer) removeDropped(ctx context.Context, t *tombstone) error {
 // removeTombstones goes on with what earlier removals left.
 func (w *Writer) removeTombstones(ctx context.Context) {
 	for _, t := range w.catalog.tombstones() {
-		if t.emptied && w.cfg.Now().Sub(t.dropped.CreatedAt) < w.cfg.GarbageGrace {
+		if t.emptied.Load() && w.cfg.Now().Sub(t.dropped.CreatedAt) < w.cfg.GarbageGrace {
 			continue
 		}
 		err := w.removeDropped(ctx, t)

@@ -512,21 +512,27 @@ func TestInternalRoutes(t *testing.T) {
 }
 
 func TestBackpressure(t *testing.T) {
+	t.Run("memory", func(t *testing.T) { backpressure(t, func(c *Config) { c.MaxUnflushedBytes = 2000 }) })
+	t.Run("log", func(t *testing.T) { backpressure(t, func(c *Config) { c.MaxLogBytes, c.WAL.FileBytes = 32<<10, 8<<10 }) })
+}
+
+func backpressure(t *testing.T, bound func(*Config)) {
 	fault := faultblob.New(nil)
 	s := newSite(t, func(c *Config) {
 		fault = faultblob.New(c.Store)
-		c.Store, c.MaxUnflushedBytes = fault, 2000
+		c.Store = fault
+		bound(c)
 	})
 	s.movies("l2")
 	fault.Down()
 	var r reply
-	for range 20 {
+	for range 1000 {
 		if r = s.do("POST", "/collections/movies/vectors", manyRows(2)); r.status != 200 {
 			break
 		}
 	}
 	if r.status != 429 || r.errorField("code") != "flush_behind" || r.header.Get("Retry-After") == "" || r.header.Get("X-AkiDB-Write-Applied") != "false" {
-		t.Fatalf("store down and memory full: %d %s", r.status, r.raw)
+		t.Fatalf("store down and no room: %d %s", r.status, r.raw)
 	}
 	fault.Up()
 	s.flush(s.collection("movies"))

@@ -40,6 +40,7 @@ func (w *Writer) takeover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var others []*manifest.Log
 	for _, id := range ids {
 		log, err := manifest.Open(ctx, w.cfg.Store, id, w.owner, w.manifestOptions(id)...)
 		switch {
@@ -57,11 +58,17 @@ func (w *Writer) takeover(ctx context.Context) error {
 		if held[walID] {
 			return fmt.Errorf("the log in %q holds old records of collection %q: use an empty data directory", w.cfg.DataDir, id)
 		}
+		others = append(others, log)
+	}
+	if err := w.claimStore(ctx, true); err != nil {
+		return err
+	}
+	for _, log := range others {
 		was := log.Current()
 		if _, err := log.Takeover(ctx); err != nil {
 			return err
 		}
-		w.cfg.Logger.Warn("collection taken over", "id", id, "from", was.Owner, "epoch", was.Epoch)
+		w.cfg.Logger.Warn("collection taken over", "id", log.Snapshot().Collection.ID, "from", was.Owner, "epoch", was.Epoch)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int) 
 	return writer.Open(ctx, writer.Config{
 		Store: b.store, Ranges: b.cache, DataDir: p.cfg.DataDir,
 		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, BuildWorkers: buildWorkers,
-		WAL:    wal.Config{FileBytes: p.cfg.WALFileBytes},
+		WAL: wal.Config{FileBytes: p.cfg.WALFileBytes}, MaxLogBytes: p.cfg.WALMaxBytes,
 		Logger: p.log, Registerer: p.registry,
 	})
 }
