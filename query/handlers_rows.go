@@ -29,7 +29,7 @@ func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
 	}
 	infos := make([]info.Collection, 0, len(all))
 	for _, r := range all {
-		st, _, err := r.acquire(c, Freshness{Consistency: Latest})
+		st, _, err := r.described(c, Freshness{Consistency: Latest})
 		if errors.Is(err, errGone) {
 			s.catalog.forget(r.id)
 			continue
@@ -49,7 +49,7 @@ func (s *Service) getCollection(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return s.on(httpapi.Context(ctx), ctx, name, want, func(_ context.Context, r *replica, st *state) error {
+	return s.onState(httpapi.Context(ctx), ctx, name, want, (*replica).described, func(_ context.Context, r *replica, st *state) error {
 		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, r.info(st))
 	})
 }

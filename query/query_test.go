@@ -370,6 +370,40 @@ func TestStalenessIsSaid(t *testing.T) {
 	}
 }
 
+// TestADescriptionShowsTheNewestManifest: a client that has just flushed and
+// looks at the collection must see the segment.
+func TestADescriptionShowsTheNewestManifest(t *testing.T) {
+	f := newFixture(t, 2, "l2")
+	for i := range 5 {
+		f.writer.upsert(fmt.Sprint(i), []float32{1, 2}, "")
+		f.call("POST", "/collections/movies/vectors/count", "", nil) // the tail is known
+		f.writer.flush()
+		var told info.Collection
+		f.call("GET", "/collections/movies", "", &told)
+		if told.SegmentCount != i+1 || told.UnindexedCount != 0 || told.VectorCount != uint64(i+1) {
+			t.Fatalf("after flush %d: %+v", i+1, told)
+		}
+	}
+}
+
+// TestATokenLooksAgain: a process without a writer that has just read CURRENT
+// reads it again for a write it does not have.
+func TestATokenLooksAgain(t *testing.T) {
+	f := newFixture(t, 2, "l2")
+	f.service = f.newService(nil)
+	f.router = httpapi.NewRouter()
+	f.service.Register(f.router)
+	f.writer.upsert("a", []float32{1, 2}, "")
+	f.writer.flush()
+	f.call("POST", "/collections/movies/vectors/count", "", nil)
+	f.writer.upsert("b", []float32{1, 2}, "")
+	f.writer.flush()
+	var n struct{ Count int }
+	if status, _ := f.call("POST", "/collections/movies/vectors/count", `{"token":"1.2"}`, &n); status != 200 || n.Count != 2 {
+		t.Fatalf("status %d, %d rows", status, n.Count)
+	}
+}
+
 // TestTailIsNeverJoinedAcrossAGap lets the writer flush and forget between two
 // reads, once and several times.
 func TestTailIsNeverJoinedAcrossAGap(t *testing.T) {

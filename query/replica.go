@@ -105,6 +105,19 @@ func (r *replica) acquire(ctx context.Context, want Freshness) (*state, Served, 
 	return st, Served{Consistency: served, Staleness: max(0, arrived.Sub(st.verifiedAt))}, nil
 }
 
+// described is acquire for a reader who looks at the manifest itself, as a
+// description of the collection does: it shows the newest there is.
+func (r *replica) described(ctx context.Context, want Freshness) (*state, Served, error) {
+	st, served, err := r.acquire(ctx, want)
+	if err != nil || want.Consistency == Eventual || st.newest <= st.snapshot().Version {
+		return st, served, err
+	}
+	if err := r.refreshManifest(ctx); err != nil {
+		return st, served, nil // complete as it is
+	}
+	return r.state.Load(), served, nil
+}
+
 // freshen brings the state up to what is wanted and says what it is.
 func (r *replica) freshen(ctx context.Context, want Freshness, arrived time.Time) (Consistency, error) {
 	if want.Token != nil {
@@ -139,21 +152,22 @@ func (r *replica) freshen(ctx context.Context, want Freshness, arrived time.Time
 			}
 			r.service.writerFailed(r.id, err)
 		}
-		return Eventual, r.atMostStale(ctx, arrived)
+		return Eventual, r.atMostStale(ctx, want, arrived)
 	default:
 		if r.state.Load() == nil {
-			return Eventual, r.atMostStale(ctx, arrived)
+			return Eventual, r.atMostStale(ctx, want, arrived)
 		}
 		r.refreshSoon(arrived)
 		return Eventual, nil
 	}
 }
 
-// atMostStale reads CURRENT when the state is older than allowed, and settles
-// for the state there is when that fails.
-func (r *replica) atMostStale(ctx context.Context, arrived time.Time) error {
+// atMostStale reads CURRENT when the state is older than allowed or lacks the
+// write of a token, and settles for the state there is when that fails.
+func (r *replica) atMostStale(ctx context.Context, want Freshness, arrived time.Time) error {
 	st := r.state.Load()
-	if st != nil && arrived.Sub(st.verifiedAt) <= r.service.cfg.MaxStaleness {
+	young := st != nil && arrived.Sub(st.verifiedAt) <= r.service.cfg.MaxStaleness
+	if young && (want.Token == nil || covers(st, *want.Token)) {
 		return nil
 	}
 	err := r.refreshManifest(ctx)
@@ -313,7 +327,7 @@ func (r *replica) joinTail(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return nil, err
 		}
-		next.epoch, next.verifiedAt, done = delta.Epoch, began, true
+		next.epoch, next.newest, next.verifiedAt, done = delta.Epoch, delta.Version, began, true
 		return next, nil
 	})
 	if done && delta.Version > r.state.Load().snapshot().Version {

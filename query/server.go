@@ -53,12 +53,19 @@ func (s *Service) RegisterForwards(r *httpapi.Router) {
 // made anew under its name is found again; an object that vanished under a
 // state that was just replaced makes fn run once more, on the next.
 func (s *Service) on(ctx context.Context, resp *fasthttp.RequestCtx, nameOrID string, want Freshness, fn func(ctx context.Context, r *replica, st *state) error) error {
+	return s.onState(ctx, resp, nameOrID, want, (*replica).acquire, fn)
+}
+
+// acquirer is how a replica's state is come by.
+type acquirer func(*replica, context.Context, Freshness) (*state, Served, error)
+
+func (s *Service) onState(ctx context.Context, resp *fasthttp.RequestCtx, nameOrID string, want Freshness, acquire acquirer, fn func(ctx context.Context, r *replica, st *state) error) error {
 	for attempt := 0; ; attempt++ {
 		r, err := s.catalog.find(ctx, nameOrID)
 		if err != nil {
 			return asHTTP(err)
 		}
-		st, served, err := r.acquire(ctx, want)
+		st, served, err := acquire(r, ctx, want)
 		if err == nil {
 			setFreshness(resp, st, served)
 			err = fn(ctx, r, st)

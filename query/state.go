@@ -24,6 +24,10 @@ type state struct {
 	tail    memtable.Snapshot // of table; its base is the view's flushed seq
 	live    []*liveRows       // by segment
 	epoch   uint64            // of the writer the tail came from, 0 while there was none
+	// newest is the manifest version the writer last said it has committed. The
+	// state may be complete without it: a newer manifest and a shorter tail show
+	// the same rows.
+	newest uint64
 
 	// verifiedAt is when this was last known to be all there is: CURRENT was
 	// read, or the writer said so.
@@ -86,7 +90,7 @@ func (s *state) onto(ctx context.Context, view *segments.View, current manifest.
 	next := newState(view, current, now)
 	flushed := view.Snapshot.FlushedSeq
 	if s.seq() <= flushed {
-		next.epoch = s.epoch
+		next.epoch, next.newest = s.epoch, s.newest
 		return next, nil
 	}
 	var rest []memtable.Op
@@ -100,7 +104,7 @@ func (s *state) onto(ctx context.Context, view *segments.View, current manifest.
 	if err != nil {
 		return nil, err
 	}
-	next.epoch = s.epoch
+	next.epoch, next.newest = s.epoch, s.newest
 	return next, nil
 }
 

@@ -39,6 +39,9 @@ type searchFlags struct {
 	vectorField string
 }
 
+// searchRetry is how long a search is tried again for while the server is away.
+const searchRetry = 5 * time.Second
+
 func newSearchCmd() *cobra.Command {
 	var f searchFlags
 	c := &cobra.Command{
@@ -85,7 +88,10 @@ The server's API key is taken from AKIDB_API_KEY.`,
 		if err := errors.Join(checkOutput(), f.validate(c), err); err != nil {
 			return withExitCode(exitUsage, err)
 		}
-		server, err := client.New(client.Config{URL: f.url, Connections: f.concurrency})
+		server, err := client.New(client.Config{
+			URL: f.url, Connections: f.concurrency,
+			RetryFor: searchRetry, Notify: retryNotice(c.ErrOrStderr()), // somebody is waiting
+		})
 		if err != nil {
 			return withExitCode(exitUsage, err)
 		}
