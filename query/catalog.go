@@ -118,6 +118,7 @@ func (c *catalog) list(ctx context.Context) error {
 		switch {
 		case failed[i] == nil:
 			c.byID[r.id] = r
+			// Ids ascend with time: of two namesakes the later one lives.
 			c.names[r.state.Load().collection().Name] = r.id
 		case errors.Is(failed[i], errDropped):
 			c.dropped[r.id] = true
@@ -174,9 +175,9 @@ func (c *catalog) all(ctx context.Context) ([]*replica, error) {
 	if c.unreadable != nil {
 		return nil, c.unreadable
 	}
-	out := make([]*replica, 0, len(c.byID))
-	for _, r := range c.byID {
-		out = append(out, r)
+	out := make([]*replica, 0, len(c.names))
+	for _, id := range c.names { // not byID, which may still have a namesake that was dropped
+		out = append(out, c.byID[id])
 	}
 	sort.Slice(out, func(i, j int) bool {
 		a, b := out[i].state.Load().collection(), out[j].state.Load().collection()

@@ -3,17 +3,19 @@ package query
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/info"
 )
 
-func (r *replica) info(st *state) info.Collection {
+func (r *replica) info(st *state) *info.Collection {
 	c, snap := st.collection(), st.snapshot()
-	return info.Collection{
+	return &info.Collection{
 		ID: c.ID, Name: c.Name, Dimension: c.Dimension, Metric: c.Metric, CreatedAt: c.CreatedAt,
 		VectorCount: st.rowCount(), UnindexedCount: uint64(len(st.tailRows(nil))),
 		SegmentCount: len(snap.Segments), SizeBytes: snap.Bytes(), Tier: r.tier(),
@@ -27,20 +29,28 @@ func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return asHTTP(err)
 	}
-	infos := make([]info.Collection, 0, len(all))
-	for _, r := range all {
-		st, _, err := r.described(c, Freshness{Consistency: Latest})
-		if errors.Is(err, errGone) {
-			s.catalog.forget(r.id)
-			continue
-		}
-		if err != nil {
-			return asHTTP(err)
-		}
-		infos = append(infos, r.info(st))
+	infos := make([]*info.Collection, len(all))
+	g, c := errgroup.WithContext(c)
+	g.SetLimit(loadParallel)
+	for i, r := range all {
+		g.Go(func() error {
+			st, _, err := r.described(c, Freshness{Consistency: Latest})
+			if errors.Is(err, errGone) {
+				s.catalog.forget(r.id)
+				return nil
+			}
+			if err == nil {
+				infos[i] = r.info(st)
+			}
+			return err
+		})
 	}
+	if err := g.Wait(); err != nil {
+		return asHTTP(err)
+	}
+	infos = slices.DeleteFunc(infos, func(i *info.Collection) bool { return i == nil })
 	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
-		Collections []info.Collection `json:"collections"`
+		Collections []*info.Collection `json:"collections"`
 	}{infos})
 }
 

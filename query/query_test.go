@@ -465,6 +465,24 @@ func TestDroppedAndMadeAnew(t *testing.T) {
 	}
 }
 
+// TestNamesakesAreNotListedTwice: a collection that was dropped and made anew is
+// one, also for a process that cannot ask the writer and still knows the old one.
+func TestNamesakesAreNotListedTwice(t *testing.T) {
+	f := newFixture(t, 2, "l2")
+	f.call("GET", "/collections", "", nil) // knows the old one
+	f.writer.commit(func(next *manifest.Snapshot) { next.Dropped = true })
+	newTestWriter(t, f.store, "ID2", "movies", 3, "dot")
+	f.writer.down = errors.New("connection refused")
+	var told info.Collection
+	if f.call("GET", "/collections/movies", "", &told); told.ID != "ID2" {
+		t.Fatalf("collection %+v", told)
+	}
+	var all struct{ Collections []info.Collection }
+	if f.call("GET", "/collections", "", &all); len(all.Collections) != 1 || all.Collections[0].ID != "ID2" {
+		t.Fatalf("collections %+v", all.Collections)
+	}
+}
+
 // TestAnObjectThatVanishedMeansANewerManifest deletes a segment that a newer
 // manifest no longer names, under a reader that still does.
 func TestAnObjectThatVanishedMeansANewerManifest(t *testing.T) {

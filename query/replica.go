@@ -106,14 +106,17 @@ func (r *replica) acquire(ctx context.Context, want Freshness) (*state, Served, 
 }
 
 // described is acquire for a reader who looks at the manifest itself, as a
-// description of the collection does: it shows the newest there is.
+// description of the collection does: it shows the newest there is, and not a
+// collection that is known to the store as dropped.
 func (r *replica) described(ctx context.Context, want Freshness) (*state, Served, error) {
 	st, served, err := r.acquire(ctx, want)
-	if err != nil || want.Consistency == Eventual || st.newest <= st.snapshot().Version {
+	if err != nil || want.Consistency == Eventual || served.Consistency != Eventual && st.newest <= st.snapshot().Version {
 		return st, served, err
 	}
-	if err := r.refreshManifest(ctx); err != nil {
-		return st, served, nil // complete as it is
+	if err := r.refreshManifest(ctx); errors.Is(err, errGone) {
+		return nil, Served{}, err
+	} else if err != nil {
+		return st, served, nil // it is what it says it is
 	}
 	return r.state.Load(), served, nil
 }
