@@ -513,7 +513,9 @@ func TestInternalRoutes(t *testing.T) {
 
 func TestBackpressure(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { backpressure(t, func(c *Config) { c.MaxUnflushedBytes = 2000 }) })
-	t.Run("log", func(t *testing.T) { backpressure(t, func(c *Config) { c.MaxLogBytes, c.WAL.FileBytes = 32<<10, 8<<10 }) })
+	t.Run("log", func(t *testing.T) {
+		backpressure(t, func(c *Config) { c.MaxLogBytes, c.WAL.FileBytes = 32<<10, 8<<10 })
+	})
 }
 
 func backpressure(t *testing.T, bound func(*Config)) {
