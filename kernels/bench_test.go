@@ -4,117 +4,188 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/akidb/akidb/kernels/internal/plainread"
 )
 
-// The benchmarks read 1 MB a call, which fits a core's own cache, and report bytes read.
-const benchSize = 1 << 20
+// The benchmarks report bytes read. Names are kernel/level/dimension/size; the sizes fit the
+// first cache, fit the second, and fit none.
+var (
+	benchDims  = []int{128, 768}
+	benchSizes = []struct {
+		name string
+		size int
+	}{{"L1", 16 << 10}, {"L2", 512 << 10}, {"DRAM", 256 << 20}}
+)
 
-var benchDims = []int{128, 768}
+// dram is shared by the benchmarks of the largest size, so that filling it is paid once.
+var dram []byte
+
+func benchBytes(size int) []byte {
+	if len(dram) == 0 {
+		dram = make([]byte, benchSizes[len(benchSizes)-1].size)
+		for i := range dram {
+			dram[i] = byte(i * 31 >> 3)
+		}
+	}
+	return dram[:size]
+}
+
+func benchFloats(size int) []float32 {
+	v := make([]float32, size/4)
+	for i := range v {
+		v[i] = float32(i*7%31) - 15
+	}
+	return v
+}
+
+func benchLevels(b *testing.B, bench func(b *testing.B)) {
+	before := level
+	defer func() { level = before }()
+	for _, l := range Levels() {
+		level = l
+		b.Run(l.String(), bench)
+	}
+}
+
+func benchCases(b *testing.B, bench func(b *testing.B, dim, size int)) {
+	benchLevels(b, func(b *testing.B) {
+		for _, dim := range benchDims {
+			for _, s := range benchSizes {
+				b.Run(fmt.Sprintf("%d/%s", dim, s.name), func(b *testing.B) { bench(b, dim, s.size) })
+			}
+		}
+	})
+}
+
+// BenchmarkRead is the bound of all others: the same bytes, read and nothing else.
+func BenchmarkRead(b *testing.B) {
+	benchLevels(b, func(b *testing.B) {
+		for _, s := range benchSizes {
+			b.Run(s.name, func(b *testing.B) {
+				data := benchBytes(s.size)
+				b.SetBytes(int64(s.size))
+				for b.Loop() {
+					plainread.Sum(data, level >= AVX512 && level <= AVX512VNNI)
+				}
+			})
+		}
+	})
+}
 
 func BenchmarkL2Rows(b *testing.B)  { benchRows(b, L2Rows) }
 func BenchmarkDotRows(b *testing.B) { benchRows(b, DotRows) }
 
 func benchRows(b *testing.B, kernel func(query, rows, out []float32)) {
-	for _, dim := range benchDims {
-		b.Run(fmt.Sprint(dim), func(b *testing.B) {
-			random := rand.New(rand.NewPCG(1, 2))
-			query, rows := normals(random, dim), normals(random, benchSize/4/dim*dim)
-			out := make([]float32, len(rows)/dim)
-			b.SetBytes(int64(4 * len(rows)))
-			for b.Loop() {
-				kernel(query, rows, out)
-			}
-		})
-	}
+	benchCases(b, func(b *testing.B, dim, size int) {
+		count := size / 4 / dim
+		query, rows, out := benchFloats(4*dim), benchFloats(size)[:count*dim], make([]float32, count)
+		b.SetBytes(int64(4 * len(rows)))
+		for b.Loop() {
+			kernel(query, rows, out)
+		}
+	})
 }
 
 func BenchmarkL2Gather(b *testing.B)  { benchGather(b, L2Gather) }
 func BenchmarkDotGather(b *testing.B) { benchGather(b, DotGather) }
 
+const (
+	benchGathered = 4096               // rows gathered in one call, at random
+	benchWhichAll = 64 * benchGathered // as many before they come again, more than caches hold
+)
+
 func benchGather(b *testing.B, kernel func(query, rows []float32, which []uint32, out []float32)) {
-	for _, dim := range benchDims {
-		b.Run(fmt.Sprint(dim), func(b *testing.B) {
-			random := rand.New(rand.NewPCG(1, 2))
-			query, rows := normals(random, dim), normals(random, benchSize/4/dim*dim)
-			which, out := make([]uint32, 256), make([]float32, 256)
-			for i := range which {
-				which[i] = uint32(random.IntN(len(rows) / dim))
-			}
-			b.SetBytes(int64(4 * dim * len(which)))
-			for b.Loop() {
-				kernel(query, rows, which, out)
-			}
-		})
+	benchCases(b, func(b *testing.B, dim, size int) {
+		count := size / 4 / dim
+		query, rows := benchFloats(4*dim), benchFloats(size)
+		which, out := benchWhich(count), make([]float32, benchGathered)
+		b.SetBytes(int64(4 * dim * len(out)))
+		for i := 0; b.Loop(); i = (i + benchGathered) % len(which) {
+			kernel(query, rows, which[i:i+benchGathered], out)
+		}
+	})
+}
+
+func benchWhich(count int) []uint32 {
+	random := rand.New(rand.NewPCG(1, 2))
+	which := make([]uint32, benchWhichAll)
+	for i := range which {
+		which[i] = uint32(random.IntN(count))
 	}
+	return which
 }
 
 func BenchmarkDot8Rows(b *testing.B) {
-	for _, dim := range benchDims {
-		b.Run(fmt.Sprint(dim), func(b *testing.B) {
-			random := rand.New(rand.NewPCG(1, 2))
-			query, rows := int8s(random, dim), randomBytes(random, benchSize)
-			out := make([]int32, benchSize/(dim+8))
-			b.SetBytes(int64(dim * len(out)))
-			for b.Loop() {
-				Dot8Rows(query, rows, dim+8, out)
-			}
-		})
-	}
+	benchCases(b, func(b *testing.B, dim, size int) {
+		query, rows := symmetric(int8s(rand.New(rand.NewPCG(1, 2)), dim)), benchBytes(size)
+		out := make([]int32, size/(dim+8))
+		b.SetBytes(int64((dim + 8) * len(out)))
+		for b.Loop() {
+			Dot8Rows(query, rows, dim+8, out)
+		}
+	})
 }
 
 func BenchmarkDot8Gather(b *testing.B) {
-	for _, dim := range benchDims {
-		b.Run(fmt.Sprint(dim), func(b *testing.B) {
-			random := rand.New(rand.NewPCG(1, 2))
-			query, rows := int8s(random, dim), randomBytes(random, benchSize)
-			which, out := make([]uint32, 256), make([]int32, 256)
-			for i := range which {
-				which[i] = uint32(random.IntN(benchSize / (dim + 8)))
-			}
-			b.SetBytes(int64(dim * len(which)))
-			for b.Loop() {
-				Dot8Gather(query, rows, dim+8, which, out)
-			}
-		})
-	}
+	benchCases(b, func(b *testing.B, dim, size int) {
+		query, rows := symmetric(int8s(rand.New(rand.NewPCG(1, 2)), dim)), benchBytes(size)
+		which, out := benchWhich(size/(dim+8)), make([]int32, benchGathered)
+		b.SetBytes(int64(dim * len(out)))
+		for i := 0; b.Loop(); i = (i + benchGathered) % len(which) {
+			Dot8Gather(query, rows, dim+8, which[i:i+benchGathered], out)
+		}
+	})
 }
 
 func BenchmarkScan4(b *testing.B) {
-	for _, dim := range benchDims {
-		b.Run(fmt.Sprint(dim), func(b *testing.B) {
-			random := rand.New(rand.NewPCG(1, 2))
-			c := newScanCase(random, benchSize/BlockSize(dim/4), dim/4)
-			c.scan.Limit = -1e30 // hardly ever kept, as in a search that is under way
-			b.SetBytes(int64(len(c.blocks)))
-			for b.Loop() {
-				Scan4(c.blocks, c.lut, c.scan, c.mask, c.est, c.rows)
-			}
-		})
-	}
+	benchCases(b, func(b *testing.B, dim, size int) {
+		random := rand.New(rand.NewPCG(1, 2))
+		count := size / BlockSize(dim/4)
+		c := newScanCase(random, 1, dim/4)
+		blocks := make([]byte, 0, count*len(c.blocks))
+		for range count {
+			blocks = append(blocks, c.blocks...)
+		}
+		mask, est, rows := make([]uint32, count), make([]float32, count*BlockRows), make([]uint32, count*BlockRows)
+		for i := range mask {
+			mask[i] = c.mask[0]
+		}
+		c.scan.Limit = -1e30 // hardly ever kept, as in a search that is under way
+		b.SetBytes(int64(len(blocks)))
+		for b.Loop() {
+			Scan4(blocks, c.lut, c.scan, mask, est, rows)
+		}
+	})
 }
 
 func BenchmarkSignLUT(b *testing.B) {
-	for _, dim := range benchDims {
-		b.Run(fmt.Sprint(dim), func(b *testing.B) {
-			query, lut := normals(rand.New(rand.NewPCG(1, 2)), dim), make([]byte, 4*dim)
-			b.SetBytes(int64(len(lut)))
-			for b.Loop() {
-				SignLUT(query, lut)
-			}
-		})
-	}
+	benchLevels(b, func(b *testing.B) {
+		for _, dim := range benchDims {
+			b.Run(fmt.Sprint(dim), func(b *testing.B) {
+				query, lut := normals(rand.New(rand.NewPCG(1, 2)), dim), make([]byte, 4*dim)
+				for b.Loop() {
+					SignLUT(query, lut)
+				}
+			})
+		}
+	})
 }
 
+// BenchmarkNearest reports bytes as if each row read every centroid: half of them is the number
+// of floating-point operations.
 func BenchmarkNearest(b *testing.B) {
-	for _, dim := range benchDims {
-		b.Run(fmt.Sprint(dim), func(b *testing.B) {
-			random := rand.New(rand.NewPCG(1, 2))
-			rows, centroids, half := normals(random, 64*dim), normals(random, 256*dim), normals(random, 256)
-			out := make([]uint32, 64)
-			b.SetBytes(int64(4 * len(centroids) * len(out))) // as if each row read all centroids
-			for b.Loop() {
-				Nearest(rows, dim, centroids, half, out)
-			}
-		})
-	}
+	benchLevels(b, func(b *testing.B) {
+		for _, dim := range benchDims {
+			b.Run(fmt.Sprint(dim), func(b *testing.B) {
+				random := rand.New(rand.NewPCG(1, 2))
+				rows, centroids, half := normals(random, 256*dim), normals(random, 1024*dim), normals(random, 1024)
+				out := make([]uint32, 256)
+				b.SetBytes(int64(4 * len(centroids) * len(out)))
+				for b.Loop() {
+					Nearest(rows, dim, centroids, half, out)
+				}
+			})
+		}
+	})
 }

@@ -4,11 +4,11 @@ package kernels
 // rows of len(query) elements one after the other.
 func DotRows(query, rows, out []float32) {
 	checkRows("DotRows", len(query), len(rows), len(out))
-	dotRowsGeneric(query, rows, out)
+	dotRows(query, rows, out)
 }
 
 // DotGather is DotRows for chosen rows: out[i] belongs to row which[i].
 func DotGather(query, rows []float32, which []uint32, out []float32) {
 	checkGather("DotGather", len(query), len(rows), which, len(out))
-	dotGatherGeneric(query, rows, which, out)
+	dotGather(query, rows, which, out)
 }

@@ -1,16 +1,22 @@
 // Package kernels holds the distance and code-scan loops that a search spends its time in.
 //
 // Every kernel is a batch: one call answers for a whole list of rows, so that the checks and the
-// choice of instruction set are paid once per list and not once per vector. Each has two files:
-// X.go has the contract and checks every length, so that the loops below may trust them, and
-// X_generic.go has the reference in portable Go, which every other implementation is tested
-// against.
+// choice of instruction set are paid once per list and not once per vector. A kernel X has these
+// files:
+//
+//	X.go                  the contract; checks every length, so that the loops may trust them
+//	X_generic.go          the reference in portable Go, which all others are tested against
+//	X_amd64.go, _arm64.go what assembly there is, and which level uses it (level.go)
+//	X_noasm.go            the reference again, for other machines and the build tag noasm
+//	X_avx2_amd64.s, …     the assembly, with a map of its registers
 //
 // What all kernels promise:
-//   - Slices in, slices out. Nothing is allocated, kept or read past its length.
-//   - Integer results are exact and the same on every machine. Floating-point results may differ
-//     between implementations by the order of summation; the reference itself is the same
-//     everywhere, because it writes float32(a*b) + s, which forbids fusing.
+//   - Slices in, slices out. Nothing is kept or read past its length, and nothing is allocated,
+//     but for the scratch memory of Nearest, which is pooled.
+//   - The results of Scan4, Dot8 and SignLUT are the same to the bit at every level, on every
+//     machine. Those of L2, Dot and Nearest may differ between levels by the order of summation;
+//     at one level they depend on the row alone and not on the rows beside it. The reference is
+//     the same everywhere, because it writes float32(a*b) + s, which forbids fusing.
 //   - NaN and Inf travel as in IEEE 754; none is invented for finite input unless a sum overflows.
 //   - Wrong lengths are a fault of the caller and panic with "BUG: …".
 package kernels
@@ -35,3 +41,10 @@ func checkGather(kernel string, dim, rows int, which []uint32, out int) {
 		}
 	}
 }
+
+// callSize bounds what one call of assembly reads, because the scheduler cannot interrupt it:
+// 256 KiB take at most 20 µs from memory.
+const callSize = 256 << 10
+
+// rowsPerCall is how many rows (or blocks) of so many bytes one call of assembly may work on.
+func rowsPerCall(size int) int { return max(4, callSize/size) }

@@ -11,5 +11,5 @@ func Nearest(rows []float32, dim int, centroids, halfNorms []float32, out []uint
 	if len(halfNorms) == 0 || len(centroids) != dim*len(halfNorms) {
 		panic(fmt.Sprintf("BUG: kernels.Nearest: %d elements are not %d centroids of %d", len(centroids), len(halfNorms), dim))
 	}
-	nearestGeneric(rows, dim, centroids, halfNorms, out)
+	nearest(rows, dim, centroids, halfNorms, out)
 }

@@ -12,50 +12,73 @@ type rowsKernel struct {
 	name   string
 	rows   func(query, rows, out []float32)
 	gather func(query, rows []float32, which []uint32, out []float32)
-	term   func(a, b float32) float32
+	term   func(a, b float64) float64
 }
 
 var rowsKernels = []rowsKernel{
-	{"L2", L2Rows, L2Gather, func(a, b float32) float32 { return float32((a - b) * (a - b)) }},
-	{"Dot", DotRows, DotGather, func(a, b float32) float32 { return float32(a * b) }},
+	{"L2", L2Rows, L2Gather, func(a, b float64) float64 { return (a - b) * (a - b) }},
+	{"Dot", DotRows, DotGather, func(a, b float64) float64 { return a * b }},
 }
 
-// checkPair compares one row with a naive loop, within the error of summing float32 in any
-// order: elements · 2^-24 · the sum of magnitudes. Each of the differences of L2 adds two more.
+// checkPair compares one row with a naive loop in float64. A sum of n products in float32 is off
+// by at most n · 2^-24 · the sum of magnitudes, whatever the order and however much is fused; a
+// rounded difference, squared, adds 2 · 2^-24 of each; and a product too small for a normal
+// number is off by a denormal. A sum of magnitudes past all float32 may overflow.
 func (k rowsKernel) checkPair(query, row []float32, got float32) error {
-	var naive float32
-	var magnitude float64
+	var exact, magnitude float64
 	for i := range query {
-		t := k.term(query[i], row[i])
-		naive += t
-		magnitude += math.Abs(float64(t))
+		t := k.term(float64(query[i]), float64(row[i]))
+		exact += t
+		magnitude += math.Abs(t)
 	}
-	if bound := float64(len(query)+4) * 0x1p-24 * magnitude; !same(got, naive, bound) {
-		return fmt.Errorf("%s of %d elements: got %v, want %v within %v", k.name, len(query), got, naive, bound)
+	n, wide := float64(len(query)), float64(got)
+	bound := 1.001*(n+3)*0x1p-24*magnitude + n*0x1p-149
+	switch {
+	case math.IsNaN(exact) && math.IsNaN(wide), math.IsInf(exact, 0) && wide == exact:
+	case !math.IsInf(exact, 0) && math.Abs(wide-exact) <= bound:
+	case magnitude > math.MaxFloat32/2 && math.IsInf(wide, int(math.Copysign(1, exact))):
+	default:
+		return fmt.Errorf("%s of %d elements: got %v, want %v within %v", k.name, len(query), got, exact, bound)
 	}
 	return nil
 }
 
-// check runs the batch and the gathered form and compares every result.
+const canary = 77
+
+// check runs the batch and the gathered form at every level and compares every result.
 func (k rowsKernel) check(query, rows []float32, which []uint32) error {
+	return everyLevel(func() error {
+		return everyPlace("query", query, func(query []float32) error {
+			return everyPlace("rows", rows, func(rows []float32) error {
+				return k.checkHere(query, rows, atGuard("which", which))
+			})
+		})
+	})
+}
+
+func (k rowsKernel) checkHere(query, rows []float32, which []uint32) error {
 	dim := len(query)
-	out := make([]float32, len(rows)/dim+1)
-	out[len(out)-1] = 77 // a canary after the destination
-	k.rows(query, rows, out[:len(out)-1])
-	for i, got := range out[:len(out)-1] {
+	count := len(rows) / dim
+	out, gathered := make([]float32, count+8), make([]float32, len(which)+8)
+	for i := range 8 {
+		out[count+i], gathered[len(which)+i] = canary, canary
+	}
+	k.rows(query, rows, out[:count])
+	for i, got := range out[:count] {
 		if err := k.checkPair(query, rows[i*dim:(i+1)*dim], got); err != nil {
 			return fmt.Errorf("row %d: %w", i, err)
 		}
 	}
-	gathered := make([]float32, len(which))
-	k.gather(query, rows, which, gathered)
+	k.gather(query, rows, which, gathered[:len(which)])
 	for i, row := range which {
 		if !same(gathered[i], out[row], 0) {
 			return fmt.Errorf("gathered row %d: got %v, want %v", row, gathered[i], out[row])
 		}
 	}
-	if out[len(out)-1] != 77 {
-		return fmt.Errorf("written past the destination")
+	for i := range 8 {
+		if out[count+i] != canary || gathered[len(which)+i] != canary {
+			return fmt.Errorf("written past the destination")
+		}
 	}
 	return nil
 }
@@ -65,11 +88,31 @@ func TestRowsAgainstNaiveLoop(t *testing.T) {
 	for _, k := range rowsKernels {
 		for _, dim := range tails {
 			for _, offset := range []int{0, 1, 3} { // misaligned starts
-				query, rows := normals(random, dim+offset)[offset:], normals(random, 5*dim+offset)[offset:]
-				if err := k.check(query, rows, []uint32{4, 0, 0, 2}); err != nil {
-					t.Errorf("dim %d offset %d: %v", dim, offset, err)
+				for count := range 10 { // every length of a last group, alone and after others
+					query, rows := normals(random, dim+offset)[offset:], normals(random, count*dim+offset)[offset:]
+					which := make([]uint32, 2*count)
+					for i := range which {
+						which[i] = uint32(random.IntN(count))
+					}
+					if err := k.check(query, rows, which[:min(len(which), random.IntN(18))]); err != nil {
+						t.Errorf("dim %d offset %d count %d: %v", dim, offset, count, err)
+					}
 				}
 			}
+		}
+	}
+}
+
+func TestRowsOverMoreThanOneCall(t *testing.T) {
+	random := rand.New(rand.NewPCG(22, 1))
+	const dim, count = 768, 2*callSize/(4*768) + 3
+	for _, k := range rowsKernels {
+		which := make([]uint32, count+1)
+		for i := range which {
+			which[i] = uint32(random.IntN(count))
+		}
+		if err := k.check(normals(random, dim), normals(random, count*dim), which); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -77,16 +120,16 @@ func TestRowsAgainstNaiveLoop(t *testing.T) {
 func TestRowsWithSpecialValuesInEachLane(t *testing.T) {
 	random := rand.New(rand.NewPCG(2, 1))
 	for _, k := range rowsKernels {
-		for _, dim := range []int{1, 3, 8, 11, 33} {
+		for _, dim := range []int{1, 3, 8, 11, 33, 39} {
 			for lane := range dim {
 				for _, special := range specials {
-					query, rows := normals(random, dim), normals(random, dim)
-					rows[lane] = special
-					if err := k.check(query, rows, []uint32{0}); err != nil {
+					query, rows := normals(random, dim), normals(random, 5*dim)
+					rows[random.IntN(5)*dim+lane] = special
+					if err := k.check(query, rows, []uint32{0, 3, 1, 2, 4}); err != nil {
 						t.Errorf("dim %d lane %d %v: %v", dim, lane, special, err)
 					}
 					query[lane] = special
-					if err := k.check(query, rows, []uint32{0}); err != nil {
+					if err := k.check(query, rows, []uint32{0, 3, 1, 2, 4}); err != nil {
 						t.Errorf("dim %d lane %d %v twice: %v", dim, lane, special, err)
 					}
 				}

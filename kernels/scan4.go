@@ -27,7 +27,9 @@ type Scan struct {
 
 // Scan4 estimates the distance of every row of the blocks whose bit in mask is set, and keeps
 // those below the limit: for the i-th kept row, est[i] is its estimate and rows[i] its number,
-// counted from the first block. It returns how many were kept, in ascending order of row.
+// counted from the first block. It returns how many were kept, in ascending order of row. What
+// est and rows hold after those is not defined. Every level keeps the same rows with the same
+// estimates, to the bit.
 //
 // lut has 16 entries for each sub-quantizer, mask one word a block (bit j is row j of the
 // block), est and rows at least 32 elements a block. An additive factor of +Inf or NaN marks a
@@ -46,5 +48,5 @@ func Scan4(blocks, lut []byte, scan Scan, mask []uint32, est []float32, rows []u
 	if n := len(mask) * BlockRows; len(est) < n || len(rows) < n {
 		panic(fmt.Sprintf("BUG: kernels.Scan4: results for %d and %d rows, need %d", len(est), len(rows), n))
 	}
-	return scan4Generic(blocks, lut, scan, mask, est, rows)
+	return scan4(blocks, lut, scan, mask, est, rows)
 }

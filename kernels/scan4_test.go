@@ -37,22 +37,44 @@ func (c *scanCase) naive() (est []float32, rows []uint32) {
 
 type scanFunc func(blocks, lut []byte, scan Scan, mask []uint32, est []float32, rows []uint32) int
 
-// check compares a kernel with the naive loop. The reference must agree to the bit.
+// check compares a kernel with the naive loop at every level. Estimates agree to the bit.
 func (c *scanCase) check(kernel scanFunc) error {
 	wantEst, wantRows := c.naive()
-	kept := kernel(c.blocks, c.lut, c.scan, c.mask, c.est, c.rows)
-	if !slices.Equal(c.rows[:kept], wantRows) {
-		return fmt.Errorf("kept rows %v, want %v", c.rows[:kept], wantRows)
+	return everyLevel(func() error {
+		return everyPlace("blocks", c.blocks, func(blocks []byte) error {
+			return everyPlace("lut", c.lut, func(lut []byte) error {
+				return c.checkHere(kernel, blocks, lut, wantEst, wantRows)
+			})
+		})
+	})
+}
+
+func (c *scanCase) checkHere(kernel scanFunc, blocks, lut []byte, wantEst []float32, wantRows []uint32) error {
+	n := len(c.mask) * BlockRows
+	est, rows := make([]float32, n+16), make([]uint32, n+16)
+	for i := range 16 {
+		est[n+i], rows[n+i] = canary, canary
 	}
-	if !slices.Equal(c.est[:kept], wantEst) {
-		return fmt.Errorf("estimates %v, want %v", c.est[:kept], wantEst)
+	kept := kernel(blocks, lut, c.scan, atGuard("mask", c.mask), est[:n], rows[:n])
+	if !slices.Equal(rows[:kept], wantRows) {
+		return fmt.Errorf("kept rows %v, want %v", rows[:kept], wantRows)
+	}
+	for i, want := range wantEst {
+		if math.Float32bits(est[i]) != math.Float32bits(want) {
+			return fmt.Errorf("row %d: estimate %v, want %v", rows[i], est[i], want)
+		}
+	}
+	for i := range 16 {
+		if est[n+i] != canary || rows[n+i] != canary {
+			return fmt.Errorf("written past the destination")
+		}
 	}
 	return nil
 }
 
 func TestScan4AgainstNaiveLoop(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 1))
-	for _, subs := range []int{1, 2, 3, 4, 5, 8, 25, 32, 192, 300, 4096} {
+	for _, subs := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 25, 32, 192, 255, 256, 257, 300, 515, 4096} {
 		for _, blocks := range []int{0, 1, 2, 5} {
 			for _, limit := range []float32{float32(math.Inf(1)), 0, -0.5, float32(math.Inf(-1)), float32(math.NaN())} {
 				c := newScanCase(random, blocks, subs)
@@ -92,20 +114,71 @@ func TestScan4NeverKeepsPaddingNorNaN(t *testing.T) {
 	}
 }
 
+func TestScan4WithSpecialFactorsInEachLane(t *testing.T) {
+	random := rand.New(rand.NewPCG(12, 1))
+	for lane := range 2 * BlockRows {
+		for _, special := range specials {
+			c := newScanCase(random, 2, 5)
+			c.setFactor(1, lane, special)
+			if err := c.check(Scan4); err != nil {
+				t.Errorf("factor %d is %v: %v", lane, special, err)
+			}
+		}
+	}
+	for _, special := range specials {
+		for i := range 3 {
+			c := newScanCase(random, 2, 5)
+			*[]*float32{&c.scan.Scale, &c.scan.Bias, &c.scan.Limit}[i] = special
+			if err := c.check(Scan4); err != nil {
+				t.Errorf("%+v: %v", c.scan, err)
+			}
+		}
+	}
+}
+
+func TestScan4KeepsExactlyTheAllowedLanes(t *testing.T) {
+	c := newScanCase(rand.New(rand.NewPCG(13, 1)), 3, 4)
+	for lane := range BlockRows {
+		c.mask[0], c.mask[1], c.mask[2] = 1<<lane, 0, ^uint32(1<<lane)
+		if err := c.check(Scan4); err != nil {
+			t.Errorf("lane %d: %v", lane, err)
+		}
+	}
+}
+
+func TestScan4OverMoreThanOneCall(t *testing.T) {
+	c := newScanCase(rand.New(rand.NewPCG(14, 1)), 3*callSize/BlockSize(192)+1, 192)
+	if err := c.check(Scan4); err != nil {
+		t.Error(err)
+	}
+}
+
+// One row in each lane at a time has a sum that no other has: a sum of words would overflow from
+// 258 sub-quantizers on, and 2^24 is the last integer that a float32 holds exactly.
 func TestScan4SumsAreExactAtTheirLargest(t *testing.T) {
-	random := rand.New(rand.NewPCG(7, 1))
-	c := newScanCase(random, 1, 16384/4)
-	for i := range c.lut {
-		c.lut[i] = 255
-	}
-	c.scan.Scale, c.scan.Bias = 1, 0
-	for j := range BlockRows {
-		c.setFactor(0, j, 0)
-		c.setFactor(0, 32+j, 1)
-	}
-	kept := Scan4(c.blocks, c.lut, c.scan, c.mask, c.est, c.rows)
-	if kept != BlockRows || c.est[0] != 4096*255 || c.est[31] != 4096*255 {
-		t.Errorf("kept %d with %v … %v, want 32 with %d", kept, c.est[0], c.est[31], 4096*255)
+	for _, subs := range []int{256, 257, 258, 4096, MaxSubQuantizer} {
+		c := newScanCase(rand.New(rand.NewPCG(7, 1)), 1, subs)
+		clear(c.blocks)
+		for i := range c.lut {
+			c.lut[i] = byte(255 - i%16)
+		}
+		c.scan.Scale, c.scan.Bias = 1, 0
+		for j := range BlockRows {
+			c.setFactor(0, j, 0)
+			c.setFactor(0, 32+j, 1)
+			for m := range j {
+				c.blocks[16*m+j%16] |= 1 << (j / 16 * 4)
+			}
+		}
+		if err := c.check(Scan4); err != nil {
+			t.Errorf("%d sub-quantizers: %v", subs, err)
+		}
+		Scan4(c.blocks, c.lut, c.scan, c.mask, c.est, c.rows)
+		for j, got := range c.est {
+			if want := float32(subs*255 - j); got != want {
+				t.Errorf("%d sub-quantizers, row %d: got %v, want %v", subs, j, got, want)
+			}
+		}
 	}
 }
 

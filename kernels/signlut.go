@@ -8,11 +8,18 @@ import "fmt"
 // signs is then about scale · (sum of the row's entries) + bias, off by at most scale/2 for each
 // sub-quantizer.
 //
-// len(query) is a multiple of 4 and lut has 16 entries for each 4 elements. One scale serves all
-// tables, chosen so that the widest spans 0..255. A query of zeros gives scale 0 and bias 0.
+// query is finite, len(query) is a multiple of 4 and lut has 16 entries for each 4 elements. One scale serves all
+// tables, chosen so that the widest spans 0..255. A query of zeros gives scale 0 and bias 0. Every
+// level builds the same table, to the bit.
 func SignLUT(query []float32, lut []byte) (scale, bias float32) {
 	if len(query) == 0 || len(query)%4 != 0 || len(lut) != len(query)/4*LUTEntries {
 		panic(fmt.Sprintf("BUG: kernels.SignLUT: %d elements, table of %d entries", len(query), len(lut)))
 	}
-	return signLUTGeneric(query, lut)
+	widest, total := signSpans(query)
+	if widest == 0 {
+		clear(lut)
+		return 0, 0
+	}
+	signTables(query, lut, widest)
+	return 2 * widest / 255, -total
 }

@@ -1,18 +1,23 @@
 package kernels
 
-func signLUTGeneric(query []float32, lut []byte) (scale, bias float32) {
-	var widest, total float32
+import "math"
+
+// signSpans returns the widest half of a table's span, and the sum of all of them in order. There
+// is only this one: the sum is a chain of additions, and its order is part of the result.
+func signSpans(query []float32) (widest, total float32) {
 	for i := 0; i+4 <= len(query); i += 4 {
 		half := spanGeneric((*[4]float32)(query[i:]))
-		widest = max(widest, half)
+		if half > widest {
+			widest = half
+		}
 		total += half
 	}
-	if widest == 0 {
-		clear(lut)
-		return 0, 0
-	}
-	// An entry is (value + half) / scale, and value runs from -half to +half.
-	scale = 2 * widest / 255
+	return widest, total
+}
+
+// signTablesGeneric quantises the entries: (value + half) / scale, where value runs from -half to
+// +half and scale is 2·widest/255.
+func signTablesGeneric(query []float32, lut []byte, widest float32) {
 	for i := 0; i+4 <= len(query); i += 4 {
 		q := (*[4]float32)(query[i:])
 		table := (*[LUTEntries]byte)(lut[4*i:])
@@ -29,16 +34,9 @@ func signLUTGeneric(query []float32, lut []byte) (scale, bias float32) {
 			table[c] = byte(min(max(float32(v/widest*127.5)+0.5, 0), 255))
 		}
 	}
-	return scale, -total
 }
 
-func spanGeneric(q *[4]float32) float32 {
-	return abs(q[0]) + abs(q[1]) + abs(q[2]) + abs(q[3])
-}
+func spanGeneric(q *[4]float32) float32 { return abs(q[0]) + abs(q[1]) + abs(q[2]) + abs(q[3]) }
 
-func abs(x float32) float32 {
-	if x < 0 {
-		return -x
-	}
-	return x
-}
+// abs has no branch: the signs of a query are as good as random.
+func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }

@@ -1,17 +1,19 @@
 package kernels
 
 import (
+	"bytes"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
 )
 
 // checkSignLUT compares every entry with the sum it stands for, within half a step and the
-// rounding of float32.
+// rounding of float32, and every level with the reference, to the bit.
 func checkSignLUT(t *testing.T, query []float32) {
 	t.Helper()
 	lut := make([]byte, 4*len(query))
-	scale, bias := SignLUT(query, lut)
+	scale, bias := signLUTAtEveryLevel(t, query, lut)
 	half := 0.0
 	for _, x := range query {
 		half += math.Abs(float64(x))
@@ -37,6 +39,52 @@ func checkSignLUT(t *testing.T, query []float32) {
 			if !(math.Abs(got-want) <= float64(scale)*0.501+1e-44) {
 				t.Fatalf("dim %d table %d code %d: got %v, want %v within half of %v", len(query), m, code, got, want, scale)
 			}
+		}
+	}
+}
+
+// signLUTAtEveryLevel leaves the table of the reference in lut.
+func signLUTAtEveryLevel(t *testing.T, query []float32, lut []byte) (scale, bias float32) {
+	t.Helper()
+	first := true
+	err := everyLevel(func() error {
+		return everyPlace("query", query, func(query []float32) error {
+			got := make([]byte, len(lut)+16)
+			for i := range 16 {
+				got[len(lut)+i] = canary
+			}
+			gotScale, gotBias := SignLUT(query, got[:len(lut)])
+			for i := range 16 {
+				if got[len(lut)+i] != canary {
+					return fmt.Errorf("written past the destination")
+				}
+			}
+			if first { // the generic level
+				first, scale, bias = false, gotScale, gotBias
+				copy(lut, got)
+			}
+			if !bytes.Equal(got[:len(lut)], lut) || gotScale != scale || gotBias != bias {
+				return fmt.Errorf("scale %v bias %v table %v, want %v %v %v", gotScale, gotBias, got[:len(lut)], scale, bias, lut)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Errorf("query %v: %v", query, err)
+	}
+	return scale, bias
+}
+
+func TestSignLUTWithSpecialValuesInEachLane(t *testing.T) {
+	random := rand.New(rand.NewPCG(21, 1))
+	for lane := range 12 {
+		for _, special := range specials {
+			if !(abs(special) <= 1e30) { // a query is finite, and so are its sums
+				continue
+			}
+			query := normals(random, 12)
+			query[lane] = special
+			checkSignLUT(t, query)
 		}
 	}
 }
@@ -80,7 +128,7 @@ func FuzzSignLUT(f *testing.F) {
 			}
 		}
 		if max(a, -a, b, -b, c, -c, d, -d) < 1e-36 {
-			SignLUT(query, make([]byte, 32)) // steps of denormals: no accuracy to promise
+			signLUTAtEveryLevel(t, query, make([]byte, 32)) // steps of denormals: no accuracy to promise
 			return
 		}
 		checkSignLUT(t, query)

@@ -1,0 +1,35 @@
+//go:build !noasm
+
+package kernels
+
+// The kernels below work on count rows of dim elements: those that follow each other from rows
+// on, or, unless which is nil, the count that it names.
+
+//go:noescape
+func l2NEON(query, rows *float32, dim int, which *uint32, count int, out *float32)
+
+func l2Rows(query, rows, out []float32) {
+	if level == Generic {
+		l2RowsGeneric(query, rows, out)
+		return
+	}
+	dim := len(query)
+	for len(out) > 0 {
+		n := min(len(out), rowsPerCall(4*dim))
+		l2NEON(&query[0], &rows[0], dim, nil, n, &out[0])
+		rows, out = rows[n*dim:], out[n:]
+	}
+}
+
+func l2Gather(query, rows []float32, which []uint32, out []float32) {
+	if level == Generic {
+		l2GatherGeneric(query, rows, which, out)
+		return
+	}
+	dim := len(query)
+	for len(out) > 0 {
+		n := min(len(out), rowsPerCall(4*dim))
+		l2NEON(&query[0], &rows[0], dim, &which[0], n, &out[0])
+		which, out = which[n:], out[n:]
+	}
+}

@@ -1,0 +1,80 @@
+//go:build !noasm
+
+#include "textflag.h"
+#include "rows_amd64.h"
+#include "floats_avx512_amd64.h"
+
+// STEP adds the squared differences of 16 elements of four rows.
+#define STEP \
+	VMOVUPS     (DX)(AX*1), Z4      \
+	VSUBPS      (R10)(AX*1), Z4, Z5 \
+	VSUBPS      (R11)(AX*1), Z4, Z6 \
+	VSUBPS      (R12)(AX*1), Z4, Z7 \
+	VSUBPS      (R13)(AX*1), Z4, Z8 \
+	VFMADD231PS Z5, Z5, Z0          \
+	VFMADD231PS Z6, Z6, Z1          \
+	VFMADD231PS Z7, Z7, Z2          \
+	VFMADD231PS Z8, Z8, Z3
+
+// func l2AVX512(query, rows *float32, dim int, which *uint32, count int, out *float32)
+//
+// Registers as in rows_amd64.h, and
+//
+//	Z0, Z1, Z2, Z3  sums of the four rows
+//	Z4              query
+//	Z5..Z8          differences
+//	K1              the lanes of a row's last, partial vector
+TEXT ·l2AVX512(SB), NOSPLIT, $0-48
+	MOVQ query+0(FP), DX
+	MOVQ rows+8(FP), SI
+	MOVQ dim+16(FP), R8
+	MOVQ which+24(FP), R9
+	MOVQ count+32(FP), CX
+	MOVQ out+40(FP), DI
+	SPLIT_ROW
+
+group:
+	ROW_POINTERS
+	ZERO_SUMS
+	XORQ AX, AX
+	CMPQ AX, R8
+	JGE  tail
+
+	TESTQ R14, R14
+	JLE   loop
+
+ahead:
+	PREFETCH_NEXT(0)
+	PREFETCH_NEXT(64)
+	PREFETCH_NEXT(128)
+	PREFETCH_NEXT(192)
+	STEP
+	ADDQ  $64, AX
+	CMPQ  AX, R8
+	JLT   ahead
+	JMP   tail
+
+loop:
+	STEP
+	ADDQ  $64, AX
+	CMPQ  AX, R8
+	JLT   loop
+
+tail:
+	CMPQ AX, BX
+	JGE  reduce
+
+	// Lanes past the end are not read, and their difference is 0.
+	VMOVUPS.Z   (DX)(AX*1), K1, Z4
+	VSUBPS.Z    (R10)(AX*1), Z4, K1, Z5
+	VSUBPS.Z    (R11)(AX*1), Z4, K1, Z6
+	VSUBPS.Z    (R12)(AX*1), Z4, K1, Z7
+	VSUBPS.Z    (R13)(AX*1), Z4, K1, Z8
+	VFMADD231PS Z5, Z5, Z0
+	VFMADD231PS Z6, Z6, Z1
+	VFMADD231PS Z7, Z7, Z2
+	VFMADD231PS Z8, Z8, Z3
+
+reduce:
+	REDUCE_SUMS
+	STORE_GROUP
