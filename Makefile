@@ -35,6 +35,15 @@ test: tools ## everything that decides
 test-race: tools ## the same under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
 
+.PHONY: test-noasm
+test-noasm: ## kernels and index in portable Go
+	go test -count=1 -tags noasm ./kernels/... ./segments/ivfpq/...
+
+.PHONY: test-arm64
+test-arm64: ## kernels on emulated arm64, with and without SDOT (Debian: qemu-user-static)
+	for cpu in max neoverse-n1 cortex-a53; do \
+	  QEMU_CPU=$$cpu GOARCH=arm64 CGO_ENABLED=0 go test -count=1 -exec qemu-aarch64-static ./kernels/...; done
+
 .PHONY: check
 check: ## formatting, vet, tidy modules, the house rules
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go' ':!*/testdata/*')); test -z "$$bad" || { echo "run gofmt -w on:"; echo "$$bad"; exit 1; }

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"crypto/sha256"
 
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/columns"
@@ -11,13 +12,14 @@ import (
 // so an entry is never stale; whether a row still lives is not part of it.
 type filterKey struct {
 	segment string
-	filter  string
+	filter  [sha256.Size]byte
 }
 
-// filter is a parsed filter and its text, nil for none.
+// filter is a parsed filter and the digest of its text, nil for none. The text
+// itself may be as large as a request and is not kept.
 type filter struct {
 	*columns.Filter
-	text string
+	digest [sha256.Size]byte
 }
 
 // matches returns the rows of a segment that match f, dead ones included; nil
@@ -27,7 +29,7 @@ func (s *Service) matches(ctx context.Context, r *segments.Reader, f *filter) (r
 	if f == nil {
 		return nil, nil
 	}
-	key := filterKey{r.Segment().ID, f.text}
+	key := filterKey{r.Segment().ID, f.digest}
 	if set, ok := s.filters.Get(key); ok {
 		return set, nil
 	}

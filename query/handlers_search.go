@@ -57,19 +57,20 @@ func (s *Service) searchOne(ctx *fasthttp.RequestCtx) error {
 
 func (s *Service) searchBatch(ctx *fasthttp.RequestCtx) error {
 	var req struct {
-		Searches []searchRequest `json:"searches"`
+		Searches httpapi.List[searchRequest] `json:"searches"`
 	}
+	req.Searches.Most = s.cfg.Limits.Searches
 	name, err := readBody(ctx, &req)
 	if err != nil {
 		return err
 	}
-	if n := len(req.Searches); n < 1 || n > s.cfg.Limits.Searches {
+	if n := req.Searches.Count; n < 1 || n > s.cfg.Limits.Searches {
 		return httpapi.Unprocessable("out_of_range", "searches", "searches has %d entries, want 1 to %d", n, s.cfg.Limits.Searches)
 	}
-	asks := make([]ask, len(req.Searches))
+	asks := make([]ask, len(req.Searches.Items))
 	want, timeout := Freshness{Consistency: Eventual}, time.Duration(0)
-	for i := range req.Searches {
-		if asks[i], err = s.parse(&req.Searches[i]); err != nil {
+	for i := range req.Searches.Items {
+		if asks[i], err = s.parse(&req.Searches.Items[i]); err != nil {
 			return below(fmt.Sprintf("searches[%d]", i), err)
 		}
 		want = strictest(want, asks[i].freshness)

@@ -153,7 +153,9 @@ func (r *replica) freshen(ctx context.Context, want Freshness, arrived time.Time
 			if !mayServeStale(err) {
 				return "", err
 			}
-			r.service.writerFailed(r.id, err)
+			if !errors.Is(err, ErrNoCollection) { // which it answered: it is up
+				r.service.writerFailed(r.id, err)
+			}
 		}
 		return Eventual, r.atMostStale(ctx, want, arrived)
 	default:
@@ -199,7 +201,12 @@ func (r *replica) refreshSoon(arrived time.Time) {
 		return
 	}
 	r.service.catalog.background(func(ctx context.Context) {
-		if err := r.refreshManifest(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		err := r.refreshManifest(ctx)
+		switch {
+		case err == nil, errors.Is(err, context.Canceled):
+		case errors.Is(err, errGone):
+			r.service.catalog.forget(r.id) // or eventual reads would answer from it for ever
+		default:
 			r.service.cfg.Logger.Warn("manifest not refreshed", "collection", r.id, "err", err)
 		}
 	})

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func (s *Service) parse(req *searchRequest) (ask, error) {
 		a.nprobe = *n
 	}
 	if t := req.TimeoutMs; t != nil {
-		if *t < 1 || time.Duration(*t)*time.Millisecond > maxTimeout {
+		if *t < 1 || int64(*t) > maxTimeout.Milliseconds() {
 			return a, httpapi.Unprocessable("out_of_range", "timeout_ms", "timeout_ms is %d, want 1 to %d", *t, maxTimeout.Milliseconds())
 		}
 		a.timeout = time.Duration(*t) * time.Millisecond
@@ -132,7 +133,7 @@ func (s *Service) parseFilter(text jsontext.Value) (*filter, error) {
 	if f.MatchesAll() {
 		return nil, nil
 	}
-	return &filter{f, string(text)}, nil
+	return &filter{f, sha256.Sum256(text)}, nil
 }
 
 // parseFreshness reads the two fields, either of which may be absent.

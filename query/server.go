@@ -78,7 +78,10 @@ func (s *Service) onState(ctx context.Context, resp *fasthttp.RequestCtx, nameOr
 			}
 			return noSuchCollection(nameOrID)
 		case errors.Is(err, blob.ErrNotFound) && attempt == 0:
-			if err := r.refreshManifest(ctx); err != nil && !errors.Is(err, errGone) {
+			err := r.refreshManifest(ctx)
+			if errors.Is(err, errGone) {
+				s.catalog.forget(r.id)
+			} else if err != nil {
 				return asHTTP(err)
 			}
 			continue

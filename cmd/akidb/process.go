@@ -22,6 +22,7 @@ import (
 	"github.com/akidb/akidb/internal/config"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/telemetry"
+	"github.com/akidb/akidb/kernels"
 )
 
 // process is what every server role has: its ports, already open, and the means
@@ -154,6 +155,7 @@ func (p *process) ready() {
 		slog.String("admin", p.admin.Addr().String()),
 		slog.String("store", p.cfg.Store.String()),
 		slog.String("version", thisBuild().Version),
+		slog.String("simd", kernels.ActiveLevel()),
 	)
 }
 

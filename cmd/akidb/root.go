@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/akidb/akidb/internal/nearest"
+	"github.com/akidb/akidb/kernels"
 )
 
 // Exit codes of the contract. An error may choose one by implementing
@@ -48,6 +49,10 @@ func usageErrorf(format string, args ...any) error {
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if err := kernels.LevelError(); err != nil {
+		fmt.Fprintf(stderr, "akidb: %v\n", err)
+		return exitUsage
+	}
 	return execute(ctx, newRootCmd(), args, stdout, stderr)
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
+
+	"github.com/akidb/akidb/kernels"
 )
 
 // version and commit are set by the build: -ldflags "-X main.version=… -X main.commit=…".
@@ -24,11 +26,12 @@ type buildInfo struct {
 	Go      string `json:"go"`
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
+	SIMD    string `json:"simd"` // the level of the kernels on this machine
 }
 
 // thisBuild prefers what the build set to what the Go tool recorded.
 func thisBuild() buildInfo {
-	b := buildInfo{version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH}
+	b := buildInfo{version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, kernels.ActiveLevel()}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if b.Version == "" && info.Main.Version != "(devel)" {
 			b.Version = info.Main.Version
@@ -64,7 +67,7 @@ func newVersionCmd() *cobra.Command {
 		if format == "json" {
 			return printJSON(c.OutOrStdout(), b)
 		}
-		_, err := fmt.Fprintf(c.OutOrStdout(), "akidb %s (commit %s, %s, %s/%s)\n", b.Version, b.Commit, b.Go, b.OS, b.Arch)
+		_, err := fmt.Fprintf(c.OutOrStdout(), "akidb %s (commit %s, %s, %s/%s, %s)\n", b.Version, b.Commit, b.Go, b.OS, b.Arch, b.SIMD)
 		return err
 	}
 	return c

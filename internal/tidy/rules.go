@@ -175,7 +175,7 @@ var (
 // mixing them costs a state transition, and VZEROUPPER only guards the return.
 // The VEX form of every instruction on X registers begins with V.
 func checkAssembly(s *source, add report) {
-	if !strings.HasSuffix(s.path, "_amd64.s") {
+	if !strings.HasSuffix(s.path, "_amd64.s") && !strings.HasSuffix(s.path, "_amd64.h") {
 		return
 	}
 	for i, line := range strings.Split(string(s.text), "\n") {

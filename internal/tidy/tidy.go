@@ -153,7 +153,7 @@ func skip(tree fs.FS, dir, name string) error {
 // readable reports whether some rule is about a file of this name.
 func readable(p string) bool {
 	switch path.Ext(p) {
-	case ".go", ".s", ".md", ".yaml", ".yml", ".toml", ".sh", ".proto", ".py", ".mk":
+	case ".go", ".s", ".h", ".md", ".yaml", ".yml", ".toml", ".sh", ".proto", ".py", ".mk":
 		return true
 	}
 	return path.Base(p) == "Makefile" || path.Base(p) == "Dockerfile" || path.Dir(p) == ".ci"
