@@ -13,6 +13,7 @@ import (
 	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/blob/faultblob"
 	"github.com/akidb/akidb/segments/manifest"
 )
 
@@ -57,7 +58,7 @@ func TestConsistency(t *testing.T) {
 	if status, given, _, n := search(""); status != 200 || given != "eventual" || n != 2 {
 		t.Fatalf("writer down: status %d, %s, %d results", status, given, n)
 	}
-	if f.degraded["writer"] == "" {
+	if f.why("writer") == "" {
 		t.Error("reads without the writer are not said to be degraded")
 	}
 	if status, _, e, _ := search(`,"consistency":"strong"`); status != 503 || e.RetryAfter == 0 {
@@ -73,7 +74,7 @@ func TestConsistency(t *testing.T) {
 	if _, given, _, n := search(""); given != "latest" || n != 3 {
 		t.Fatalf("writer back: %s, %d results", given, n)
 	}
-	if f.degraded["writer"] != "" {
+	if f.why("writer") != "" {
 		t.Error("the writer is back and said to be away")
 	}
 }
@@ -256,5 +257,27 @@ func TestAnObjectThatVanishedMeansANewerManifest(t *testing.T) {
 	ctx.Request.SetBodyString(`{"vector":[1,1]}`)
 	if err := f.router.Serve(&ctx); !errors.Is(err, blob.ErrNotFound) {
 		t.Fatalf("a lost segment: %v", err)
+	}
+}
+
+// TestTheStoreIsSaidToBeBack by whatever read finds it so.
+func TestTheStoreIsSaidToBeBack(t *testing.T) {
+	f := newFixture(t, 2, "l2")
+	fault := faultblob.New(f.store)
+	f.store = fault
+	f.service = f.newService(f.writer)
+	f.router = httpapi.NewRouter()
+	f.service.Register(f.router)
+	f.call("GET", "/collections/movies", "", nil)
+	f.advance(time.Minute)
+	fault.Down()
+	f.writer.down = errors.New("connection refused")
+	if status, _ := f.call("POST", "/collections/movies/vectors/count", `{}`, nil); status != 200 || f.why("store") == "" {
+		t.Fatalf("store down: status %d, degraded %q", status, f.why("store"))
+	}
+	fault.Up()
+	f.writer.down = nil
+	if status, _ := f.call("POST", "/collections/movies/vectors/count", `{"consistency":"strong"}`, nil); status != 200 || f.why("store") != "" {
+		t.Fatalf("store up: status %d, degraded %q", status, f.why("store"))
 	}
 }

@@ -36,20 +36,27 @@ type fixture struct {
 	service *Service
 	router  *httpapi.Router
 	now     time.Time // of the service's clock
-	nowMu   sync.Mutex
+	mu      sync.Mutex
 	// degraded is what the service says it goes on without.
 	degraded map[string]string
 }
 
 func (f *fixture) clock() time.Time {
-	f.nowMu.Lock()
-	defer f.nowMu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.now
 }
 
+// why is what the service says it goes on without component for.
+func (f *fixture) why(component string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.degraded[component]
+}
+
 func (f *fixture) advance(d time.Duration) {
-	f.nowMu.Lock()
-	defer f.nowMu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.now = f.now.Add(d)
 }
 
@@ -71,6 +78,8 @@ func (f *fixture) newService(w Writer) *Service {
 		f.t.Fatal(err)
 	}
 	s, err := New(Config{Store: f.store, Ranges: ranges, Writer: w, Now: f.clock, Degraded: func(component, reason string) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		f.degraded[component] = reason
 	}})
 	if err != nil {

@@ -291,7 +291,7 @@ func TestAWriterWithoutTheCollectionIsNotDown(t *testing.T) {
 	if got := string(header.Peek(httpapi.HeaderConsistency)); status != 200 || got != string(Eventual) {
 		t.Fatalf("status %d, consistency %q; want 200, eventual", status, got)
 	}
-	if why := f.degraded["writer"]; why != "" {
+	if why := f.why("writer"); why != "" {
 		t.Errorf("degraded: %s", why)
 	}
 	f.writer.down = nil

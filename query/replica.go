@@ -177,7 +177,6 @@ func (r *replica) atMostStale(ctx context.Context, want Freshness, arrived time.
 	}
 	err := r.refreshManifest(ctx)
 	if err == nil {
-		r.service.cfg.Degraded("store", "")
 		return nil
 	}
 	if st != nil && mayServeStale(err) {
@@ -218,7 +217,11 @@ func (r *replica) refreshManifest(ctx context.Context) error {
 	return r.manifests.do(ctx, r.service.background, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
-		return r.loadManifest(ctx)
+		err := r.loadManifest(ctx)
+		if err == nil {
+			r.service.cfg.Degraded("store", "")
+		}
+		return err
 	})
 }
 

@@ -24,10 +24,10 @@ type rowBody struct {
 
 // upsertBody is either one row or a batch.
 type upsertBody struct {
-	ID       *string        `json:"id"`
-	Vector   httpapi.Vector `json:"vector"`
-	Metadata jsontext.Value `json:"metadata"`
-	Vectors  *[]rowBody     `json:"vectors"`
+	ID       *string               `json:"id"`
+	Vector   httpapi.Vector        `json:"vector"`
+	Metadata jsontext.Value        `json:"metadata"`
+	Vectors  httpapi.List[rowBody] `json:"vectors"`
 }
 
 // batch turns a request body into operations, checking every row on the way:
@@ -57,11 +57,11 @@ func (b *batch) parse(mediaType string, body []byte) error {
 }
 
 func (b *batch) parseJSON(body []byte) error {
-	var u upsertBody
+	u := upsertBody{Vectors: httpapi.List[rowBody]{Most: b.limits.BatchRows}}
 	if err := httpapi.DecodeJSON(body, &u); err != nil {
 		return err
 	}
-	if u.Vectors == nil {
+	if !u.Vectors.Given {
 		if u.ID == nil {
 			return httpapi.Unprocessable("missing_field", "id", "id is missing").
 				WithHint(`a body is one {"id", "vector", "metadata"} or {"vectors": [ … ]} of them`)
@@ -71,10 +71,10 @@ func (b *batch) parseJSON(body []byte) error {
 	if u.ID != nil || u.Vector != nil || u.Metadata != nil {
 		return httpapi.Unprocessable("ambiguous_body", "vectors", "the body has both vectors and the fields of a single one")
 	}
-	if e := b.limits.CheckRows("vectors", len(*u.Vectors)); e != nil {
+	if e := b.limits.CheckRows("vectors", u.Vectors.Count); e != nil {
 		return e
 	}
-	for i, row := range *u.Vectors {
+	for i, row := range u.Vectors.Items {
 		if err := b.add(fmt.Sprintf("vectors[%d].", i), row); err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func (b *batch) parseLine(line []byte) error {
 }
 
 func (b *batch) parseParquet(body []byte) error {
-	im, err := columns.OpenImport(bytes.NewReader(body), int64(len(body)), columns.ImportConfig{})
+	im, err := columns.OpenImport(bytes.NewReader(body), int64(len(body)), columns.ImportConfig{MetadataBytes: b.limits.MetadataBytes})
 	if err != nil {
 		return malformedParquet(err)
 	}
@@ -127,6 +127,9 @@ func (b *batch) parseParquet(body []byte) error {
 	}
 	err = im.Scan(0, func(rows []columns.ImportRow) error {
 		for _, r := range rows {
+			if large, ok := errors.AsType[*columns.MetadataSizeError](r.Err); ok {
+				return asError(b.limits.CheckMetadata(fmt.Sprintf("vectors[%d].metadata", b.rows), large.Size))
+			}
 			if r.Err != nil {
 				return malformedParquet(r.Err)
 			}

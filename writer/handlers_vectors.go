@@ -76,8 +76,8 @@ func (w *Writer) deleteVector(ctx *fasthttp.RequestCtx) error {
 
 // deleteBody names the rows to delete, in one of two ways.
 type deleteBody struct {
-	IDs    []string       `json:"ids"`
-	Filter jsontext.Value `json:"filter"`
+	IDs    httpapi.List[string] `json:"ids"`
+	Filter jsontext.Value       `json:"filter"`
 }
 
 func (w *Writer) postDelete(ctx *fasthttp.RequestCtx) error {
@@ -85,7 +85,7 @@ func (w *Writer) postDelete(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	var body deleteBody
+	body := deleteBody{IDs: httpapi.List[string]{Most: w.cfg.Limits.BatchRows}}
 	if err := httpapi.ReadJSON(ctx, &body); err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (w *Writer) postDelete(ctx *fasthttp.RequestCtx) error {
 // planDelete checks what the body asks for and returns what does it.
 func (w *Writer) planDelete(c *collection, body deleteBody) (func(*fasthttp.RequestCtx, request) (answer, error), error) {
 	byFilter := len(body.Filter) > 0 && body.Filter.Kind() != 'n'
-	if byFilter == (body.IDs != nil) {
+	if byFilter == body.IDs.Given {
 		return nil, httpapi.Unprocessable("ambiguous_body", "", "the body needs either ids or filter")
 	}
 	if byFilter {
@@ -119,15 +119,15 @@ func (w *Writer) planDelete(c *collection, body deleteBody) (func(*fasthttp.Requ
 			return c.deleteMatching(httpapi.Context(ctx), filter, r)
 		}, nil
 	}
-	if e := w.cfg.Limits.CheckRows("ids", len(body.IDs)); e != nil {
+	if e := w.cfg.Limits.CheckRows("ids", body.IDs.Count); e != nil {
 		return nil, e
 	}
-	for i, id := range body.IDs {
+	for i, id := range body.IDs.Items {
 		if e := w.cfg.Limits.CheckID(fmt.Sprintf("ids[%d]", i), id); e != nil {
 			return nil, e
 		}
 	}
-	ids := slices.Compact(slices.Sorted(slices.Values(body.IDs)))
+	ids := slices.Compact(slices.Sorted(slices.Values(body.IDs.Items)))
 	return func(ctx *fasthttp.RequestCtx, r request) (answer, error) {
 		return c.deleteIDs(httpapi.Context(ctx), deletion{ids: ids, request: r})
 	}, nil

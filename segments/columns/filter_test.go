@@ -195,6 +195,20 @@ func TestValidateMetadata(t *testing.T) {
 	require.NoError(t, ValidateMetadata(nil, 0))
 }
 
+// TestMetadataDepth: what nests deeper than an answer can carry is refused when
+// it is written, or every read of the row would fail.
+func TestMetadataDepth(t *testing.T) {
+	nested := func(open, shut string, n int) []byte {
+		return []byte(`{"brackets in \\\" a [[[{{{ string":` + strings.Repeat(open, n-1) + "0" + strings.Repeat(shut, n-1) + "}")
+	}
+	for _, c := range []struct{ open, shut string }{{"[", "]"}, {`{"a":`, "}"}} {
+		require.NoError(t, ValidateMetadata(nested(c.open, c.shut, 100), 1<<20))
+		require.EqualError(t, ValidateMetadata(nested(c.open, c.shut, 101), 1<<20), "metadata nests 101 deep, at most 100 are allowed")
+	}
+	wide := []byte(`{"a":[` + strings.Repeat("[],", 1000) + "{}]}")
+	require.NoError(t, ValidateMetadata(wide, 1<<20))
+}
+
 func TestCompactMetadata(t *testing.T) {
 	got, err := CompactMetadata([]byte(" {\"a\" : 1.50e+01,\n\"b\":[ 9007199254740993 , \"\\u0061 b\" ] } "))
 	require.NoError(t, err)

@@ -24,6 +24,18 @@ type ImportConfig struct {
 	// struct. "" means "metadata" if there is one, else all other columns make
 	// the metadata, null ones left out.
 	MetadataColumn string
+	// MetadataBytes bounds the metadata of a row; a row with more has a
+	// *MetadataSizeError. A dictionary lets a file of a few kilobytes have
+	// gigabytes of metadata, so this is found out before any is made. 0 means no
+	// bound.
+	MetadataBytes int
+}
+
+// MetadataSizeError is a row's whose metadata is larger than asked for.
+type MetadataSizeError struct{ Size int } // bytes, at least
+
+func (e *MetadataSizeError) Error() string {
+	return fmt.Sprintf("metadata has at least %d bytes", e.Size)
 }
 
 // Import reads rows out of a Parquet file of any origin.
@@ -34,6 +46,7 @@ type Import struct {
 	metadata []*importNode // one column that is the whole, or one member each
 	whole    bool
 	ignored  []string
+	most     int // bytes of metadata a row may have, 0 for any
 }
 
 // ImportRow is a row of a user's file. With Err the row cannot be used, and the
@@ -59,7 +72,7 @@ func OpenImport(r io.ReaderAt, size int64, config ImportConfig) (im *Import, err
 	if err != nil {
 		return nil, fmt.Errorf("columns: import: %w", err)
 	}
-	im = &Import{file: file}
+	im = &Import{file: file, most: config.MetadataBytes}
 	if err := im.assign(config); err != nil {
 		return nil, fmt.Errorf("columns: import: %w", err)
 	}
@@ -245,6 +258,9 @@ func (s *importScan) convert(row *ImportRow, raw parquet.Row) error {
 		return fail(s.file.vector, err)
 	}
 	row.Vector = s.floats[start:len(s.floats):len(s.floats)]
+	if size := s.metadataSize(); s.file.most > 0 && size > s.file.most {
+		return fmt.Errorf("row %d: %w", row.Number, &MetadataSizeError{size})
+	}
 	start = len(s.text)
 	if s.file.whole {
 		n := s.file.metadata[0]
@@ -258,6 +274,27 @@ func (s *importScan) convert(row *ImportRow, raw parquet.Row) error {
 		row.Metadata = s.text[start:len(s.text):len(s.text)]
 	}
 	return nil
+}
+
+// metadataSize is at least how many bytes the row's metadata will have: that of
+// its texts, and one for any other value.
+func (s *importScan) metadataSize() int {
+	size := 0
+	for _, n := range s.file.metadata {
+		for _, leaf := range n.leafs {
+			_, isDecimal := leaf.logical.(*format.DecimalType) // shorter in digits
+			for _, v := range s.leafs[leaf.leaf] {
+				switch {
+				case v.IsNull():
+				case !isDecimal && (v.Kind() == parquet.ByteArray || v.Kind() == parquet.FixedLenByteArray):
+					size += len(v.ByteArray())
+				default:
+					size++
+				}
+			}
+		}
+	}
+	return size
 }
 
 // isID says whether a column can hold ids.

@@ -3,8 +3,11 @@ package columns
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/parquet-go/parquet-go"
@@ -136,4 +139,42 @@ func TestFloat16(t *testing.T) {
 	}
 	require.True(t, math.IsNaN(float64(float16(0x7e00))))
 	require.True(t, math.Signbit(float64(float16(0x8000))))
+}
+
+// TestImportBoundsMetadata: one long text in a dictionary is as many long texts
+// as there are rows, which must not all be made to be refused.
+func TestImportBoundsMetadata(t *testing.T) {
+	type foreign struct {
+		ID     string    `parquet:"id"`
+		Vector []float32 `parquet:"vector,list"`
+		Title  string    `parquet:"title,dict"`
+		Year   *int32    `parquet:"year,optional"`
+	}
+	long, year := strings.Repeat("x", 4<<20), int32(1995)
+	rows := []foreign{{"small", []float32{1}, "Heat", &year}}
+	for i := range 200 {
+		rows = append(rows, foreign{fmt.Sprint("large", i), []float32{1}, long, nil})
+	}
+	b := writeForeign(t, rows...)
+	im, err := OpenImport(bytes.NewReader(b), int64(len(b)), ImportConfig{MetadataBytes: 30})
+	require.NoError(t, err)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n := 0
+	require.NoError(t, im.Scan(0, func(rows []ImportRow) error {
+		for _, r := range rows {
+			if n++; n == 1 {
+				require.NoError(t, r.Err)
+				require.JSONEq(t, `{"title":"Heat","year":1995}`, string(r.Metadata))
+				continue
+			}
+			var large *MetadataSizeError
+			require.ErrorAs(t, r.Err, &large)
+			require.Equal(t, len(long), large.Size)
+		}
+		return nil
+	}))
+	runtime.ReadMemStats(&after)
+	require.Equal(t, len(rows), n)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(100<<20), "bytes allocated; the texts have 800 MiB")
 }

@@ -26,6 +26,7 @@
 package fileblob
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,7 +177,7 @@ func (s *Store) Stat(ctx context.Context, key string) (blob.Object, error) {
 	if err != nil {
 		return blob.Object{}, fmt.Errorf("stat %q: %w", key, err)
 	}
-	info, err := statObject(path)
+	info, err := s.statObject(path)
 	if err == nil && info == nil {
 		err = blob.ErrNotFound
 	}
@@ -213,7 +214,7 @@ func (s *Store) openObject(ctx context.Context, key string) (*os.File, os.FileIn
 	}
 	f, err := os.Open(path)
 	if absent(err) {
-		return nil, nil, blob.ErrNotFound
+		err = cmp.Or(s.gone(), blob.ErrNotFound)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -230,12 +231,25 @@ func (s *Store) openObject(ctx context.Context, key string) (*os.File, os.FileIn
 }
 
 // statObject describes the object at path, or returns nil when there is none.
-func statObject(path string) (os.FileInfo, error) {
+func (s *Store) statObject(path string) (os.FileInfo, error) {
 	info, err := os.Stat(path)
-	if absent(err) || err == nil && !info.Mode().IsRegular() {
+	switch {
+	case absent(err):
+		return nil, s.gone()
+	case err == nil && !info.Mode().IsRegular():
 		return nil, nil
 	}
 	return info, err
+}
+
+// gone tells a store that was unmounted, moved or removed from one that lacks an
+// object: everything seems to be absent from it, and nothing may be concluded
+// from that. The store's own folder has been there since it was opened.
+func (s *Store) gone() error {
+	if _, err := os.Stat(filepath.Join(s.root, reserved)); err != nil {
+		return fmt.Errorf("%w: the store is not there any more: %w", blob.ErrUnavailable, err)
+	}
+	return nil
 }
 
 // absent tells errors that mean there is no such file, which includes that one

@@ -215,6 +215,47 @@ func TestEmptyFoldersAreNothing(t *testing.T) {
 	}
 }
 
+// TestAStoreThatIsGoneIsUnavailable: a folder that was unmounted or moved away
+// is not a store without objects.
+func TestAStoreThatIsGoneIsUnavailable(t *testing.T) {
+	replaced := map[string]func(dir string) error{
+		"nothing":         func(string) error { return nil },
+		"an empty folder": func(dir string) error { return os.Mkdir(dir, 0o755) },
+		"a file":          func(dir string) error { return os.WriteFile(dir, nil, 0o644) },
+	}
+	for name, replace := range replaced {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			s := mustOpen(t, dir, nil)
+			version := mustPut(t, s, "a/b", "x")
+			if err := errors.Join(os.Rename(dir, dir+".away"), replace(dir)); err != nil {
+				t.Fatal(err)
+			}
+			ctx := t.Context()
+			for operation, do := range map[string]func() error{
+				"get":           func() error { _, _, err := s.Get(ctx, "a/b"); return err },
+				"stat":          func() error { _, err := s.Stat(ctx, "a/b"); return err },
+				"read":          func() error { return s.ReadRange(ctx, "a/b", 0, make([]byte, 1)) },
+				"list":          func() error { _, err := s.List(ctx, blob.Listing{Prefix: "a/"}); return err },
+				"delete":        func() error { return s.Delete(ctx, "a/b") },
+				"put":           func() error { _, err := put(ctx, s, "a/c", "y", blob.Condition{}); return err },
+				"put if absent": func() error { _, err := put(ctx, s, "a/b", "y", blob.Condition{IfAbsent: true}); return err },
+				"put if match":  func() error { _, err := put(ctx, s, "a/b", "y", blob.Condition{IfMatch: version}); return err },
+			} {
+				if err := do(); !errors.Is(err, blob.ErrUnavailable) || errors.Is(err, blob.ErrNotFound) {
+					t.Errorf("%s: got %v, want unavailable", operation, err)
+				}
+			}
+			if err := errors.Join(os.RemoveAll(dir), os.Rename(dir+".away", dir)); err != nil {
+				t.Fatal(err)
+			}
+			if got := get(t, s, "a/b"); got != "x" {
+				t.Errorf("back again: %q", got)
+			}
+		})
+	}
+}
+
 // TestFailedSyncBreaksTheStore: what a directory shows after its sync failed may
 // be gone after a crash, so nobody may see it as committed.
 func TestFailedSyncBreaksTheStore(t *testing.T) {

@@ -74,7 +74,10 @@ func (w *walk) names(dir string) ([]string, error) {
 	s.hook("list " + dir)
 	entries, err := os.ReadDir(filepath.Join(s.root, filepath.FromSlash(dir)))
 	s.lock.release()
-	if err != nil && !absent(err) {
+	if absent(err) {
+		err = s.gone()
+	}
+	if err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(entries))
@@ -111,7 +114,7 @@ func (w *walk) object(key string) error {
 		}
 		return nil
 	}
-	info, err := statObject(filepath.Join(w.store.root, filepath.FromSlash(key)))
+	info, err := w.store.statObject(filepath.Join(w.store.root, filepath.FromSlash(key)))
 	if err != nil || info == nil { // deleted meanwhile
 		return err
 	}

@@ -1,6 +1,7 @@
 package fileblob
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64,
 		return "", err
 	}
 	// A put that is refused now needs no body; one that is not is asked again.
-	if _, err := judge(path, cond); err != nil {
+	if _, err := s.judge(path, cond); err != nil {
 		return "", err
 	}
 	temp := filepath.Join(s.holder.dir, strconv.FormatUint(s.temps.Add(1), 10))
@@ -58,6 +59,9 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64,
 func (s *Store) writeTemp(ctx context.Context, temp string, body io.Reader, size int64) error {
 	s.hook("create temp")
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if absent(err) {
+		err = cmp.Or(s.gone(), err)
+	}
 	if err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func (s *Store) writeTemp(ctx context.Context, temp string, body io.Reader, size
 
 // publish makes temp the object at path if cond holds. The lock is held.
 func (s *Store) publish(temp, path string, cond blob.Condition) (blob.Version, error) {
-	old, err := judge(path, cond)
+	old, err := s.judge(path, cond)
 	if err != nil {
 		return "", err
 	}
@@ -115,8 +119,8 @@ func (s *Store) publish(temp, path string, cond blob.Condition) (blob.Version, e
 
 // judge returns the object at path, nil if there is none, or what cond has
 // against it.
-func judge(path string, cond blob.Condition) (os.FileInfo, error) {
-	old, err := statObject(path)
+func (s *Store) judge(path string, cond blob.Condition) (os.FileInfo, error) {
+	old, err := s.statObject(path)
 	switch {
 	case err != nil:
 		return nil, err
@@ -186,7 +190,7 @@ func (s *Store) remove(ctx context.Context, key string) error {
 // returns the nearest folder that is left, or "" when there was no object. The
 // lock is held.
 func (s *Store) unlink(path string) (dir string, err error) {
-	old, err := statObject(path)
+	old, err := s.statObject(path)
 	if err != nil || old == nil {
 		return "", err
 	}
