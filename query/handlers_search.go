@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -15,6 +16,7 @@ import (
 	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/info"
+	"github.com/akidb/akidb/segments/ivfpq"
 )
 
 // resultJSON is one result of a search.
@@ -196,6 +198,9 @@ func (s *Service) resolveVector(ctx context.Context, st *state, a *ask, prefix s
 	}
 	if err := httpapi.CheckVector(field, a.vector, c.Dimension, c.Name); err != nil {
 		return err
+	}
+	if c.Metric == ivfpq.Cosine.String() && !slices.ContainsFunc(a.vector, func(x float32) bool { return x != 0 }) {
+		return httpapi.Unprocessable("zero_vector", field, "%s is all zeros and has no direction; collection %q compares by cosine", field, c.Name)
 	}
 	return nil
 }

@@ -351,6 +351,8 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"POST", "/collections/films/search", `{"vector":[1,2,3]}`, 404, "collection_not_found", ""},
 		{"GET", "/collections/films", "", 404, "collection_not_found", ""},
 		{"POST", "/collections/movies/search", `{"vector":[1,2]}`, 422, "dimension_mismatch", "vector"},
+		{"POST", "/collections/movies/search", `{"vector":[0,0,0]}`, 422, "zero_vector", "vector"},
+		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"as_of":null}`, 200, "", ""},
 		{"POST", "/collections/movies/search", `{"vector":[]}`, 422, "dimension_mismatch", "vector"},
 		{"POST", "/collections/movies/search", `{"vector":[1,2,NaN]}`, 400, "malformed_json", "vector[2]"},
 		{"POST", "/collections/movies/search", `{"vector":"` + nan + `"}`, 422, "not_finite", "vector[0]"},

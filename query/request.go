@@ -55,7 +55,7 @@ func (s *Service) parse(req *searchRequest) (ask, error) {
 	a := ask{id: req.ID, explain: req.Explain, timeout: defaultTimeout}
 	a.vector, a.exact = req.Vector, req.Exact
 	a.k, a.targetRecall = defaultK, defaultTargetRecall
-	if len(req.AsOf) > 0 {
+	if len(req.AsOf) > 0 && req.AsOf.Kind() != 'n' {
 		return a, httpapi.Unprocessable("not_supported", "as_of", "as_of is not supported yet: only the newest state can be searched")
 	}
 	if (req.Vector == nil) == (req.ID == nil) {
