@@ -33,7 +33,8 @@ type catalog struct {
 	dropped map[string]bool
 
 	listings rounds
-	running  sync.WaitGroup
+	running  sync.WaitGroup // added to under mu while not closed
+	closed   bool
 }
 
 func newCatalog(s *Service) *catalog {
@@ -44,14 +45,17 @@ func newCatalog(s *Service) *catalog {
 func (c *catalog) background(fn func(context.Context)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.service.background.Err() != nil {
+	if c.closed {
 		return
 	}
 	c.running.Go(func() { fn(c.service.background) })
 }
 
+// wait returns when nothing runs in the background any more, and sees to it
+// that nothing new does.
 func (c *catalog) wait() {
-	c.mu.Lock() // nothing is added once the context has ended
+	c.mu.Lock()
+	c.closed = true
 	c.mu.Unlock()
 	c.running.Wait()
 }

@@ -160,10 +160,6 @@ func (l *liveRows) bitmap() ivfpq.Bitmap {
 	return l.bits
 }
 
-func (l *liveRows) contains(ordinal uint32) bool {
-	return (l.deleted == nil || !l.deleted.Contains(ordinal)) && (l.masked == nil || !l.masked.Contains(ordinal))
-}
-
 // rowCount is the number of live rows, segments and tail together.
 func (s *state) rowCount() uint64 {
 	var n uint64

@@ -131,13 +131,6 @@ func (s state) hidden(i int, id string) bool {
 // epoch is the one this Writer claimed.
 func (c *collection) epoch() uint64 { return c.log.Current().Epoch }
 
-// flushedSeq is up to where writes are in committed segments.
-func (c *collection) flushedSeq() uint64 {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.view.Snapshot.FlushedSeq
-}
-
 // freeze makes the active table the one to flush, unless one already is, and
 // returns it; nil when there is nothing to flush.
 func (c *collection) freeze() *memtable.Table {

@@ -129,8 +129,8 @@ func TestStoreDownDuringFlush(t *testing.T) {
 			go func() { done <- c.flushTo(v.w.ctx, 20) }()
 			<-gate.Arrived() // two attempts have failed, this is the third
 			v.mustUpsert(c, some(20, 3))
-			if c.flushedSeq() != 10 || failing.Fired() != 2 {
-				t.Errorf("flushed %d after %d failures", c.flushedSeq(), failing.Fired())
+			if c.state().view.Snapshot.FlushedSeq != 10 || failing.Fired() != 2 {
+				t.Errorf("flushed %d after %d failures", c.state().view.Snapshot.FlushedSeq, failing.Fired())
 			}
 			want := some(0, 15)
 			maps.Copy(want, some(20, 3))
@@ -217,8 +217,8 @@ func TestLateCommitOfADeadProcess(t *testing.T) {
 	fault.Remove(rule)
 	v.open()
 	c = v.collection("c")
-	if c.flushedSeq() != 10 {
-		t.Fatalf("flushed %d, want 10", c.flushedSeq())
+	if c.state().view.Snapshot.FlushedSeq != 10 {
+		t.Fatalf("flushed %d, want 10", c.state().view.Snapshot.FlushedSeq)
 	}
 	v.check(c, some(0, 10))
 	v.mustUpsert(c, some(5, 10))

@@ -380,13 +380,6 @@ func (v *world) flush(c *collection) {
 	}
 }
 
-// drain waits until nothing that was enqueued is still under way.
-func (v *world) drain(c *collection) {
-	if err := c.settled(context.Background()); err != nil {
-		v.t.Fatal(err)
-	}
-}
-
 func openFileStore(t testing.TB) blob.Store {
 	t.Helper()
 	s, err := fileblob.Open(t.TempDir())

@@ -70,24 +70,6 @@ func (c *CollectionSize) Set(collection string, vectors int64) {
 // Remove forgets a collection that was deleted.
 func (c *CollectionSize) Remove(collection string) { c.vectors.DeleteLabelValues(collection) }
 
-// Memory is what the large consumers of memory hold, by component.
-type Memory struct{ size *prometheus.GaugeVec }
-
-// NewMemory registers akidb_memory_usage_bytes.
-func NewMemory(reg prometheus.Registerer) *Memory {
-	m := &Memory{prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "akidb_memory_usage_bytes",
-		Help: "Memory held by a component, as it accounts for it.",
-	}, []string{"component"})}
-	reg.MustRegister(m.size)
-	return m
-}
-
-// Set records what a component holds.
-func (m *Memory) Set(component string, bytes int64) {
-	m.size.WithLabelValues(component).Set(float64(bytes))
-}
-
 // Workers counts the runs of background work (flush, compaction, …).
 type Workers struct{ runs *prometheus.CounterVec }
 

@@ -79,7 +79,6 @@ func TestMetricNames(t *testing.T) {
 	size.Set("movies", 42)
 	size.Set("gone", 1)
 	size.Remove("gone")
-	NewMemory(reg).Set("cache", 1<<20)
 	w := NewWorkers(reg)
 	w.Ran("flush", nil)
 	w.Ran("flush", errors.New("x"))
@@ -88,7 +87,6 @@ func TestMetricNames(t *testing.T) {
 		`akidb_vector_search_duration_seconds_bucket{mode="ivf",tier="hot",le="0.0025"} 0`,
 		`akidb_vector_insert_duration_seconds_sum{durability="disk"} 1`,
 		`akidb_collection_size_vectors{collection="movies"} 42`,
-		`akidb_memory_usage_bytes{component="cache"} 1.048576e+06`,
 		`akidb_background_worker_runs_total{result="ok",worker="flush"} 1`,
 		`akidb_background_worker_runs_total{result="error",worker="flush"} 1`,
 	)

@@ -209,15 +209,6 @@ func TestMetadataDepth(t *testing.T) {
 	require.NoError(t, ValidateMetadata(wide, 1<<20))
 }
 
-func TestCompactMetadata(t *testing.T) {
-	got, err := CompactMetadata([]byte(" {\"a\" : 1.50e+01,\n\"b\":[ 9007199254740993 , \"\\u0061 b\" ] } "))
-	require.NoError(t, err)
-	require.Equal(t, `{"a":1.50e+01,"b":[9007199254740993,"\u0061 b"]}`, string(got))
-	got, err = CompactMetadata(nil)
-	require.NoError(t, err)
-	require.Nil(t, got)
-}
-
 func FuzzParseFilter(f *testing.F) {
 	f.Add([]byte(`{"must":[{"key":"a[].b","match":{"any":[1,"x"]}},{"key":"a","range":{"gt":"2024-01-01"}}],"should":{"has_id":[1]}}`))
 	f.Add([]byte(`{"must_not":[{"is_null":{"key":"\"a.b\"[0]"}},{"must":{"is_empty":{"key":"c"}}}]}`))

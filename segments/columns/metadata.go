@@ -58,19 +58,6 @@ func depthOf(json []byte) int {
 	return deepest
 }
 
-// CompactMetadata takes the white space out of validated metadata and changes
-// nothing else: numbers and strings stay as they were written.
-func CompactMetadata(metadata []byte) ([]byte, error) {
-	if metadata == nil {
-		return nil, nil
-	}
-	v := jsontext.Value(bytes.Clone(metadata))
-	if err := v.Compact(); err != nil {
-		return nil, fmt.Errorf("metadata: %w", err)
-	}
-	return v, nil
-}
-
 // checkJSON accepts exactly one JSON value, strictly.
 func checkJSON(b []byte) error {
 	if jsontext.Value(b).IsValid() {

@@ -118,17 +118,6 @@ func (d *document) find(method, path string) *operation {
 	return nil
 }
 
-func (d *document) op(t testing.TB, id string) *operation {
-	t.Helper()
-	for _, op := range d.ops {
-		if op.id == id {
-			return op
-		}
-	}
-	t.Fatalf("the document has no operation %q", id)
-	return nil
-}
-
 // resolve follows a $ref and says where it led.
 func (d *document) resolve(v any, at string) (node, string) {
 	n := v.(node)
