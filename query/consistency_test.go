@@ -258,6 +258,9 @@ func TestAnObjectThatVanishedMeansANewerManifest(t *testing.T) {
 	if err := f.router.Serve(&ctx); !errors.Is(err, blob.ErrNotFound) {
 		t.Fatalf("a lost segment: %v", err)
 	}
+	if got := ctx.Response.Header.Peek("X-AkiDB-Consistency"); len(got) > 0 {
+		t.Errorf("an error says that it was read as %s", got)
+	}
 }
 
 // TestTheStoreIsSaidToBeBack by whatever read finds it so.

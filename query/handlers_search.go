@@ -57,6 +57,10 @@ func (s *Service) searchOne(ctx *fasthttp.RequestCtx) error {
 	})
 }
 
+// maxBatchResults bounds the results of one batch together: they are all held in
+// memory until the last is there.
+const maxBatchResults = 100_000
+
 func (s *Service) searchBatch(ctx *fasthttp.RequestCtx) error {
 	var req struct {
 		Searches httpapi.List[searchRequest] `json:"searches"`
@@ -70,13 +74,17 @@ func (s *Service) searchBatch(ctx *fasthttp.RequestCtx) error {
 		return httpapi.Unprocessable("out_of_range", "searches", "searches has %d entries, want 1 to %d", n, s.cfg.Limits.Searches)
 	}
 	asks := make([]ask, len(req.Searches.Items))
-	want, timeout := Freshness{Consistency: Eventual}, time.Duration(0)
+	want, timeout, results := Freshness{Consistency: Eventual}, time.Duration(0), 0
 	for i := range req.Searches.Items {
 		if asks[i], err = s.parse(&req.Searches.Items[i]); err != nil {
 			return below(fmt.Sprintf("searches[%d]", i), err)
 		}
 		want = strictest(want, asks[i].freshness)
 		timeout = max(timeout, asks[i].timeout)
+		if results += asks[i].k; results > maxBatchResults {
+			return httpapi.Unprocessable("out_of_range", "searches", "searches ask for more than %d results together", maxBatchResults).
+				WithHint("lower k, or send several batches")
+		}
 	}
 	c, cancel := context.WithTimeout(httpapi.Context(ctx), timeout)
 	defer cancel()

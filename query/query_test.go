@@ -377,6 +377,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"as_of":3}`, 422, "not_supported", "as_of"},
 		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"filter":{"must":[{"key":"a","match":{"is":1}}]}}`, 400, "invalid_filter", "filter.must[0].match"},
 		{"POST", "/collections/movies/search/batch", `{"searches":[]}`, 422, "out_of_range", "searches"},
+		{"POST", "/collections/movies/search/batch", `{"searches":[` + strings.Repeat(`{"id":"a","k":10000},`, 10) + `{"id":"a","k":1}]}`, 422, "out_of_range", "searches"},
 		{"POST", "/collections/movies/search/batch", `{}`, 422, "out_of_range", "searches"},
 		{"POST", "/collections/movies/search/batch", `{"searches":[` + strings.Repeat(`{},`, 1000) + `{}]}`, 422, "out_of_range", "searches"},
 		{"POST", "/collections/movies/search/batch", `{"searches":[{"vector":[1,2,3]},{"vector":[1,2]}]}`, 422, "dimension_mismatch", "searches[1].vector"},

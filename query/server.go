@@ -67,8 +67,10 @@ func (s *Service) onState(ctx context.Context, resp *fasthttp.RequestCtx, nameOr
 		}
 		st, served, err := acquire(r, ctx, want)
 		if err == nil {
-			setFreshness(resp, st, served)
 			err = fn(ctx, r, st)
+			if known, ok := errors.AsType[*httpapi.Error](err); err == nil || ok && known.Status < fasthttp.StatusInternalServerError {
+				setFreshness(resp, st, served) // an answer, if only that there is no such row
+			}
 		}
 		switch {
 		case errors.Is(err, errGone):
