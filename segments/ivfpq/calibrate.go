@@ -11,14 +11,21 @@ import (
 var calibratedRecalls = [...]float32{0.90, 0.95, 0.98, 0.99}
 
 const (
+	// Queries of a sample: as many as make chance small where an exact answer is cheap.
 	calibrationQueries = 320
-	calibrationDepth   = 8192 // the most candidates refined
+	cheapQueries       = 800
+	cheapElements      = 1 << 24 // of all rows together
+	calibrationDepth   = 8192    // the most candidates refined
 	// Of the loss that a recall allows, this share may come from lists not probed; lists cost
 	// requests, refined candidates only bytes already at hand.
 	probeLossShare = 0.75
 	// How many standard errors of the measured recall must fit above the one asked for: a
 	// sample of queries that was lucky must not promise too much.
 	calibrationMargin = 3
+	// Of the loss that a recall allows, this share is held back: the queries that come are not
+	// quite like the rows that were there. Of 24 builds of 9 500 SIFT descriptors searched for
+	// 500 others at 0.95, the worst reached 0.9516 without it.
+	reservedLossShare = 0.1
 )
 
 // nobody is the self of a query that is no row.
@@ -55,6 +62,9 @@ func (x *Index) calibrate(ctx context.Context, src *source, cfg Config, random *
 	count := cfg.CalibrationQueries
 	if count == 0 {
 		count = calibrationQueries
+		if src.count*x.Dim <= cheapElements {
+			count = cheapQueries
+		}
 	}
 	c := &calibration{Index: x, src: src, router: router, depths: steps(Finish(calibratedK), min(src.count, calibrationDepth))}
 	if given := len(cfg.Queries) / x.Dim; given > 0 {
@@ -98,7 +108,8 @@ func (c *calibration) fill(ctx context.Context) error {
 	grid := steps(1, len(c.Lists))
 	at, measured, least := 0, -1, 0
 	for _, recall := range calibratedRecalls {
-		reach := 1 - (1-float64(recall))*probeLossShare
+		goal := 1 - (1-float64(recall))*(1-reservedLossShare)
+		reach := 1 - (1-goal)*probeLossShare
 		for at < len(grid)-1 && c.lowest(func(t *trial) int { return t.within(grid[at]) }) < reach {
 			at++
 		}
@@ -110,7 +121,7 @@ func (c *calibration) fill(ctx context.Context) error {
 				}
 				measured = at
 			}
-			depth = c.leastDepth(float64(recall))
+			depth = c.leastDepth(goal)
 			if depth < 0 && at == len(grid)-1 {
 				depth = len(c.depths) - 1 // all lists, all candidates: nothing is left to add
 			}

@@ -127,6 +127,6 @@ func (r *Router) Plan(recall float32, k int) (nprobe, depth int) {
 
 // Growth of effort with k, as powers of k/10.
 const (
-	probeGrowth = 0.35
+	probeGrowth = 0.5
 	depthGrowth = 0.85
 )
