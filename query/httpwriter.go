@@ -82,7 +82,14 @@ func (w *HTTPWriter) Tail(ctx context.Context, collection string, after uint64) 
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	if err := w.client.DoDeadline(req, resp, deadline); err != nil {
+	err := w.client.DoDeadline(req, resp, deadline)
+	if errors.Is(err, fasthttp.ErrConnectionClosed) {
+		// A writer that restarted leaves connections that look alive. Asking
+		// twice is harmless, as it is not for a write.
+		w.client.CloseIdleConnections()
+		err = w.client.DoDeadline(req, resp, deadline)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("tail of collection %q from %s: %w", collection, w.base.Host, err)
 	}
 	switch status := resp.StatusCode(); status {
@@ -107,6 +114,7 @@ func (w *HTTPWriter) Forward(ctx *fasthttp.RequestCtx) error {
 	req.URI().SetScheme(w.base.Scheme)
 	req.SetHost(w.base.Host)
 	if err := w.client.DoTimeout(req, resp, forwardTimeout); err != nil {
+		w.client.CloseIdleConnections() // where one is dead the others are
 		return forwardError(err)
 	}
 	requestID := string(ctx.Response.Header.Peek(httpapi.HeaderRequestID))

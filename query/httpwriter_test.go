@@ -112,6 +112,53 @@ func TestTailOverHTTP(t *testing.T) {
 	}
 }
 
+// TestARestartedWriterIsFoundAgain: connections of the process that was there
+// before look alive until they are used.
+func TestARestartedWriterIsFoundAgain(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	start := func(ln net.Listener) (stop func()) {
+		server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("delta") }, CloseOnShutdown: true}
+		var served sync.WaitGroup
+		served.Go(func() { _ = server.Serve(ln) })
+		return func() {
+			if err := server.Shutdown(); err != nil {
+				t.Error(err)
+			}
+			served.Wait()
+		}
+	}
+	stop := start(ln)
+	w, err := NewHTTPWriter("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	var together sync.WaitGroup
+	for range 8 { // several connections are kept
+		together.Go(func() {
+			if _, err := w.Tail(t.Context(), "C", 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	together.Wait()
+	stop()
+	if ln, err = net.Listen("tcp", addr); err != nil {
+		t.Fatal(err)
+	}
+	defer start(ln)()
+	if _, err := w.Tail(t.Context(), "C", 0); err != nil {
+		t.Errorf("tail after a restart: %v", err)
+	}
+	if _, err := forward(w); err != nil {
+		t.Errorf("write after a restart: %v", err)
+	}
+}
+
 func TestWriterURLs(t *testing.T) {
 	for url, ok := range map[string]bool{
 		"http://writer:8080": true, "https://writer": true, "http://writer/": true,
