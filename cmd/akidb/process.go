@@ -176,7 +176,10 @@ func (p *process) serveGRPC(ctx context.Context) error {
 	stopNow := time.AfterFunc(p.cfg.ShutdownGrace, server.Stop)
 	defer stopNow.Stop()
 	server.GracefulStop()
-	return <-served
+	if err := <-served; !errors.Is(err, grpc.ErrServerStopped) { // stopped before it had begun
+		return err
+	}
+	return nil
 }
 
 // endWith ends streams that would otherwise live as long as their client, such
