@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/akidb/akidb/segments"
 )
 
@@ -103,6 +105,7 @@ func (s *Service) scroll(ctx context.Context, st *state, f *filter, after string
 	return rows, more, err
 }
 
+// readRows reads what is wanted of the rows that are in segments.
 func (st *state) readRows(ctx context.Context, all []found, withMetadata, withVector bool) ([]row, error) {
 	var at []segments.Location
 	for _, r := range all {
@@ -110,33 +113,45 @@ func (st *state) readRows(ctx context.Context, all []found, withMetadata, withVe
 			at = append(at, r.at)
 		}
 	}
-	var metadata [][]byte
-	var vectors []float32
-	var err error
-	if withMetadata {
-		if metadata, err = st.view.Metadata(ctx, at); err != nil {
-			return nil, err
-		}
-	}
-	if withVector {
-		if vectors, err = st.view.Vectors(ctx, at); err != nil {
-			return nil, err
-		}
+	stored, err := st.readColumns(ctx, at, withMetadata, withVector)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]row, len(all))
-	dim, next := st.collection().Dimension, 0
 	for i, r := range all {
 		out[i] = r.row
-		if !r.stored {
-			continue
+		if r.stored {
+			out[i].metadata, out[i].vector = stored[0].metadata, stored[0].vector
+			stored = stored[1:]
 		}
-		if withMetadata {
-			out[i].metadata = metadata[next]
-		}
-		if withVector {
-			out[i].vector = vectors[next*dim : (next+1)*dim]
-		}
-		next++
 	}
 	return out, nil
+}
+
+// readColumns returns metadata and vectors, as far as wanted, of rows in
+// segments, in one round of reads. Ids are left out.
+func (st *state) readColumns(ctx context.Context, at []segments.Location, withMetadata, withVector bool) ([]row, error) {
+	var metadata [][]byte
+	var vectors []float32
+	g, ctx := errgroup.WithContext(ctx)
+	if withMetadata {
+		g.Go(func() (err error) { metadata, err = st.view.Metadata(ctx, at); return err })
+	}
+	if withVector {
+		g.Go(func() (err error) { vectors, err = st.view.Vectors(ctx, at); return err })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	rows := make([]row, len(at))
+	dim := st.collection().Dimension
+	for i := range rows {
+		if withMetadata {
+			rows[i].metadata = metadata[i]
+		}
+		if withVector {
+			rows[i].vector = vectors[i*dim : (i+1)*dim]
+		}
+	}
+	return rows, nil
 }

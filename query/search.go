@@ -169,14 +169,7 @@ const filterParallel = 8
 func (r *run) finish(ctx context.Context) ([]hit, error) {
 	r.best.prune()
 	hits := r.best.hits
-	var at []segments.Location
-	var stored []int // positions in hits
-	for i, h := range hits {
-		if !h.tail {
-			at = append(at, h.at)
-			stored = append(stored, i)
-		}
-	}
+	at, stored := inSegments(hits)
 	ids, err := r.st.view.IDs(ctx, at)
 	if err != nil {
 		return nil, err
@@ -193,36 +186,27 @@ func (r *run) finish(ctx context.Context) ([]hit, error) {
 	return hits, nil
 }
 
-// fill adds metadata and vectors to the stored hits of an answer, where asked for.
-func (r *run) fill(ctx context.Context, hits []hit) error {
-	var at []segments.Location
-	var stored []int
+// inSegments returns where the hits lie that are not in the tail, and which
+// they are.
+func inSegments(hits []hit) (at []segments.Location, positions []int) {
 	for i, h := range hits {
 		if !h.tail {
 			at = append(at, h.at)
-			stored = append(stored, i)
+			positions = append(positions, i)
 		}
 	}
-	var metadata [][]byte
-	var vectors []float32
-	g, ctx := errgroup.WithContext(ctx)
-	if r.search.withMetadata {
-		g.Go(func() (err error) { metadata, err = r.st.view.Metadata(ctx, at); return err })
-	}
-	if r.search.withVector {
-		g.Go(func() (err error) { vectors, err = r.st.view.Vectors(ctx, at); return err })
-	}
-	if err := g.Wait(); err != nil {
+	return at, positions
+}
+
+// fill adds metadata and vectors to the stored hits of an answer, where asked for.
+func (r *run) fill(ctx context.Context, hits []hit) error {
+	at, stored := inSegments(hits)
+	rows, err := r.st.readColumns(ctx, at, r.search.withMetadata, r.search.withVector)
+	if err != nil {
 		return err
 	}
-	dim := len(r.search.vector)
 	for i, pos := range stored {
-		if r.search.withMetadata {
-			hits[pos].metadata = metadata[i]
-		}
-		if r.search.withVector {
-			hits[pos].vector = vectors[i*dim : (i+1)*dim]
-		}
+		hits[pos].metadata, hits[pos].vector = rows[i].metadata, rows[i].vector
 	}
 	return nil
 }
