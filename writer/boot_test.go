@@ -141,7 +141,7 @@ func TestClusterFile(t *testing.T) {
 	if err := v.openFails(4); !errors.Is(err, manifest.ErrUnsupported) {
 		t.Errorf("format 2: %v", err)
 	}
-	put(strings.Replace(string(first), `"manifest": 1`, `"manifest": 9`, 1))
+	put(strings.Replace(string(first), fmt.Sprintf(`"manifest": %d`, manifest.FormatVersion), `"manifest": 9`, 1))
 	v.openFails(4)
 	put("{}")
 	v.openFails(1)
@@ -172,7 +172,7 @@ func TestNewerManifestIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = bytes.Replace(b, []byte(`"format": 1`), []byte(`"format": 2`), 1)
+	b = bytes.Replace(b, fmt.Appendf(nil, `"format": %d`, manifest.FormatVersion), fmt.Appendf(nil, `"format": %d`, manifest.FormatVersion+1), 1)
 	// The seal is over everything before it.
 	at := bytes.LastIndex(b, []byte(",\n  \"crc32c\""))
 	b = append(b[:at:at], []byte(sealOf(b[:at]))...)

@@ -9,11 +9,14 @@ import (
 
 var shaPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
+// readable reports whether a format is one that this package reads.
+func readable(format int) bool { return minFormatVersion <= format && format <= FormatVersion }
+
 // check reports what is wrong with c on its own.
 func (c Current) check() error {
 	var errs []error
 	wrong := collect(&errs)
-	wrong(c.Format != FormatVersion, "format: got %d, want %d", c.Format, FormatVersion)
+	wrong(!readable(c.Format), "format: got %d, want %d to %d", c.Format, minFormatVersion, FormatVersion)
 	wrong(c.Epoch == 0, "epoch: got 0")
 	wrong(c.Owner == "", "owner: empty")
 	wrong(CheckID(c.CommitID) != nil, "commit_id: %v", CheckID(c.CommitID))
@@ -53,7 +56,7 @@ func (c Collection) check() error {
 func (s *Snapshot) check() error {
 	var errs []error
 	wrong := collect(&errs)
-	wrong(s.Format != FormatVersion, "format: got %d, want %d", s.Format, FormatVersion)
+	wrong(!readable(s.Format), "format: got %d, want %d to %d", s.Format, minFormatVersion, FormatVersion)
 	wrong(s.Version == 0, "version: got 0")
 	wrong(s.Epoch == 0, "epoch: got 0")
 	wrong(CheckID(s.CommitID) != nil, "commit_id: %v", CheckID(s.CommitID))
@@ -71,8 +74,9 @@ func (s *Snapshot) check() error {
 	return errors.Join(append(errs, s.checkObjects())...)
 }
 
-// checkObjects reports what is wrong with the segments and the garbage, and
-// refuses two names for one thing: rows that were added twice end up here.
+// checkObjects reports what is wrong with the quantizers, the segments and the
+// garbage, and refuses two names for one thing: rows that were added twice end
+// up here.
 func (s *Snapshot) checkObjects() error {
 	var errs []error
 	wrong := collect(&errs)
@@ -81,6 +85,16 @@ func (s *Snapshot) checkObjects() error {
 		wrong(!strings.HasPrefix(key, CollectionPrefix(s.Collection.ID)), "%s.key: got %q, want one of collection %q", where, key, s.Collection.ID)
 		wrong(seen[key], "%s.key: %q is named twice", where, key)
 		seen[key] = true
+	}
+	quantizers := map[string]bool{}
+	for i, q := range s.Quantizers {
+		where := fmt.Sprintf("quantizers[%d]", i)
+		wrong(CheckID(q.ID) != nil, "%s.id: %v", where, CheckID(q.ID))
+		wrong(quantizers[q.ID], "%s.id: %q is there twice", where, q.ID)
+		quantizers[q.ID] = true
+		object(where, q.Key)
+		wrong(q.Size <= 0, "%s.size: got %d", where, q.Size)
+		wrong(q.Lists == 0, "%s.lists: got 0", where)
 	}
 	ids := map[string]bool{}
 	for i, seg := range s.Segments {
@@ -97,6 +111,7 @@ func (s *Snapshot) checkObjects() error {
 		f := seg.Footer
 		wrong(f.Offset < 0 || f.Length <= 0 || int64(f.Length) > seg.Index.Size || f.Offset > seg.Index.Size-int64(f.Length),
 			"%s.footer: got offset %d and length %d in an index of %d bytes", where, f.Offset, f.Length, seg.Index.Size)
+		wrong(seg.Quantizer != "" && !quantizers[seg.Quantizer], "%s.quantizer: %q is not in quantizers", where, seg.Quantizer)
 		if d := seg.Deletes; d != nil {
 			object(where+".deletes", d.Key)
 			wrong(d.Size <= 0, "%s.deletes.size: got %d", where, d.Size)
@@ -123,6 +138,11 @@ func (s *Snapshot) follows(base *Snapshot) error {
 	same := c.CreatedAt.Equal(was.CreatedAt)
 	c.CreatedAt = was.CreatedAt
 	wrong(!same || c != was, "collection: got %+v, want %+v for ever", s.Collection, base.Collection)
+	// The codes of a segment mean nothing under another quantizer.
+	for i, q := range s.Quantizers {
+		was, kept := base.Quantizer(q.ID)
+		wrong(kept && q != was, "quantizers[%d]: got %+v, want %+v as before", i, q, was)
+	}
 	return errors.Join(errs...)
 }
 

@@ -3,6 +3,7 @@ package manifest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -81,10 +82,35 @@ func decodeBody(b []byte) (*Snapshot, error) {
 	if err := decode(b, s); err != nil {
 		return nil, err
 	}
-	if err := s.check(); err != nil {
+	err := s.check()
+	if s.Format == 1 {
+		err = errors.Join(err, checkFormat1(b))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrCorrupt)
 	}
 	return s, nil
+}
+
+// checkFormat1 reports the names in a body of format 1 that came with format 2.
+// They are unknown there whatever their value, so the snapshot cannot tell.
+func checkFormat1(b []byte) error {
+	var later struct {
+		Quantizers jsontext.Value `json:"quantizers"`
+		Segments   []struct {
+			Quantizer jsontext.Value `json:"quantizer"`
+		} `json:"segments"`
+	}
+	if err := json.Unmarshal(b, &later); err != nil {
+		return err
+	}
+	var errs []error
+	wrong := collect(&errs)
+	wrong(later.Quantizers != nil, "quantizers: unknown in format 1")
+	for i, seg := range later.Segments {
+		wrong(seg.Quantizer != nil, "segments[%d].quantizer: unknown in format 1", i)
+	}
+	return errors.Join(errs...)
 }
 
 func encode(v any) ([]byte, error) {

@@ -25,13 +25,18 @@ func example() *Snapshot {
 		CreatedAt:  at,
 		Collection: Collection{ID: id, Name: "movies", Dimension: 768, Metric: "cosine", CreatedAt: at.Add(-time.Hour)},
 		FlushedSeq: 1<<60 + 1,
+		Quantizers: []Quantizer{
+			{ID: "q1", Ref: Ref{QuantizerKey(id, "q1"), 1 << 20, 0xfeedface}, Rows: 1<<33 + 1, Lists: 1 << 16},
+			{ID: "q2", Ref: Ref{QuantizerKey(id, "q2"), 1, 0}, Rows: 0, Lists: 1},
+		},
 		Segments: []Segment{
 			{
 				ID: full, Rows: 1000, MinSeq: 1, MaxSeq: 1000,
-				Data:    Ref{DataKey(id, full), 1 << 40, 0xdeadbeef},
-				Index:   Ref{IndexKey(id, full), 1 << 30, 1},
-				Footer:  Extent{1<<30 - 64, 64, 7},
-				Deletes: &DeleteVector{Ref{DeletesKey(id, full, "u1"), 20, 0xffffffff}, 10},
+				Data:      Ref{DataKey(id, full), 1 << 40, 0xdeadbeef},
+				Index:     Ref{IndexKey(id, full), 1 << 30, 1},
+				Footer:    Extent{1<<30 - 64, 64, 7},
+				Quantizer: "q1",
+				Deletes:   &DeleteVector{Ref{DeletesKey(id, full, "u1"), 20, 0xffffffff}, 10},
 			},
 			{
 				ID: live, Rows: 1, MinSeq: 1001, MaxSeq: 1001,
@@ -109,9 +114,43 @@ func TestCurrentBitFlips(t *testing.T) {
 	}
 }
 
+// format1 is what of the example there was in format 1.
+func format1() *Snapshot {
+	s := example()
+	s.Format, s.Quantizers, s.Segments[0].Quantizer = 1, nil, ""
+	return s
+}
+
+// A name that came with a later format is as unknown as any other, even when it
+// says nothing; the format it came with has it.
+func TestFormat1HasNoQuantizers(t *testing.T) {
+	one := string(mustEncode(t, format1()))
+	if s, err := decodeBody([]byte(one)); err != nil || !reflect.DeepEqual(s, format1()) {
+		t.Fatalf("got %+v, %v; want %+v", s, err, format1())
+	}
+	const list = `{"id": "q1", "key": "collections/0b6e/quantizers/q1.ivq", "size": 1, "crc32c": 0, "rows": 1, "lists": 1}`
+	for name, c := range map[string]struct{ quantizers, segment, want string }{
+		"a list":            {`"quantizers": [` + list + `], `, ``, "quantizers: unknown in format 1"},
+		"an empty list":     {`"quantizers": [], `, ``, "quantizers: unknown in format 1"},
+		"no list":           {`"quantizers": null, `, ``, "quantizers: unknown in format 1"},
+		"an empty name":     {``, `"quantizer": "", `, "segments[1].quantizer: unknown in format 1"},
+		"a list and a name": {`"quantizers": [` + list + `], `, `"quantizer": "q1", `, "segments[1].quantizer: unknown in format 1"},
+	} {
+		body := strings.Replace(one, `"segments"`, c.quantizers+`"segments"`, 1)
+		body = strings.Replace(body, `"id": "s2"`, c.segment+`"id": "s2"`, 1)
+		if _, err := decodeBody([]byte(body)); !errors.Is(err, blob.ErrCorrupt) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want corrupt because %q", name, err, c.want)
+		}
+		body = strings.Replace(body, `"format": 1`, `"format": 2`, 1)
+		if _, err := decodeBody([]byte(body)); err != nil {
+			t.Errorf("%s in format 2: %v", name, err)
+		}
+	}
+}
+
 // A newer format is told from damage even if it shares no field but "format".
 func TestUnsupported(t *testing.T) {
-	payload := []byte("{\n  \"format\": 2,\n  \"shape\": {\"new\": [1]}")
+	payload := fmt.Appendf(nil, "{\n  \"format\": %d,\n  \"shape\": {\"new\": [1]}", FormatVersion+1)
 	newer := sealed(payload)
 	if _, err := decodeCurrent(newer); !errors.Is(err, ErrUnsupported) || errors.Is(err, blob.ErrCorrupt) {
 		t.Errorf("CURRENT: got %v, want unsupported", err)
@@ -157,6 +196,7 @@ func TestStrictDecoding(t *testing.T) {
 func TestChecks(t *testing.T) {
 	for want, spoil := range map[string]func(*Snapshot){
 		"format: got 0":                           func(s *Snapshot) { s.Format = 0 },
+		"format: got 3":                           func(s *Snapshot) { s.Format = FormatVersion + 1 },
 		"version: got 0":                          func(s *Snapshot) { s.Version = 0 },
 		"epoch: got 0":                            func(s *Snapshot) { s.Epoch = 0 },
 		"commit_id: invalid id":                   func(s *Snapshot) { s.CommitID = "a/b" },
@@ -180,6 +220,16 @@ func TestChecks(t *testing.T) {
 		"segments[0].footer: got offset -1":       func(s *Snapshot) { s.Segments[0].Footer.Offset = -1 },
 		"and length 65 in":                        func(s *Snapshot) { s.Segments[0].Footer.Length = 65 },
 		"footer: got offset 9223372036854775807":  func(s *Snapshot) { s.Segments[0].Footer.Offset = 1<<63 - 1 },
+		"quantizers[0].id: invalid id":            func(s *Snapshot) { s.Quantizers[0].ID = "q/1" },
+		"quantizers[1].id: \"q1\" is there twice": func(s *Snapshot) { s.Quantizers[1].ID = "q1" },
+		"quantizers[1].key: got \"collections/other/quantizers/q2.ivq\"":              func(s *Snapshot) { s.Quantizers[1].Key = QuantizerKey("other", "q2") },
+		"quantizers[1].key: \"collections/0b6e/quantizers/q1.ivq\" is named twice":    func(s *Snapshot) { s.Quantizers[1].Key = s.Quantizers[0].Key },
+		"segments[0].data.key: \"collections/0b6e/quantizers/q1.ivq\" is named twice": func(s *Snapshot) { s.Segments[0].Data.Key = s.Quantizers[0].Key },
+		"garbage[0].key: \"collections/0b6e/quantizers/q2.ivq\" is named twice":       func(s *Snapshot) { s.Garbage[0].Key = s.Quantizers[1].Key },
+		"quantizers[0].size: got 0":               func(s *Snapshot) { s.Quantizers[0].Size = 0 },
+		"quantizers[1].lists: got 0":              func(s *Snapshot) { s.Quantizers[1].Lists = 0 },
+		"segments[1].quantizer: \"q3\" is not in": func(s *Snapshot) { s.Segments[1].Quantizer = "q3" },
+		"segments[0].quantizer: \"q1\" is not in": func(s *Snapshot) { s.Quantizers = s.Quantizers[1:] },
 		"segments[0].deletes.size":                func(s *Snapshot) { s.Segments[0].Deletes.Size = 0 },
 		"deletes.count: got 0":                    func(s *Snapshot) { s.Segments[0].Deletes.Count = 0 },
 		"deletes.count: got 1001 of 1000 rows":    func(s *Snapshot) { s.Segments[0].Deletes.Count = 1001 },
@@ -205,6 +255,9 @@ func TestFollows(t *testing.T) {
 		"cannot return":              func(s *Snapshot) { s.Dropped = false },
 		"collection: got {ID:0b6e N": func(s *Snapshot) { s.Collection.Dimension++ },
 		"for ever":                   func(s *Snapshot) { s.Collection.CreatedAt = time.Time{} },
+		"quantizers[0]: got {ID:q1":  func(s *Snapshot) { s.Quantizers[0].CRC32C++ },
+		"quantizers[1]: got {ID:q2 Ref:{Key:collections/0b6e/quantizers/q3.ivq": func(s *Snapshot) { s.Quantizers[1].Key = QuantizerKey("0b6e", "q3") },
+		"Rows:1 Lists:1}, want {ID:q2":                                          func(s *Snapshot) { s.Quantizers[1].Rows = 1 },
 	} {
 		base := example()
 		base.Dropped = true
@@ -220,11 +273,39 @@ func TestFollows(t *testing.T) {
 	}
 }
 
+// Quantizers come and go; only what stays has to stay as it is.
+func TestFollowsWithOtherQuantizers(t *testing.T) {
+	base := example()
+	next := base.clone()
+	next.Version++
+	next.Quantizers = append(next.Quantizers[:1], Quantizer{ID: "q3", Ref: Ref{QuantizerKey("0b6e", "q3"), 1, 0}, Lists: 1})
+	if err := next.follows(base); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestQuantizer(t *testing.T) {
+	s := example()
+	if q, ok := s.Quantizer("q2"); !ok || q != s.Quantizers[1] {
+		t.Errorf("q2: got %+v, %v; want %+v", q, ok, s.Quantizers[1])
+	}
+	if q, ok := s.Quantizer(""); ok || q != (Quantizer{}) {
+		t.Errorf("none: got %+v, %v", q, ok)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	if got, want := example().Bytes(), int64(1<<40+1<<30+20+1+1+1<<20+1); got != want {
+		t.Errorf("got %d, want %d", got, want)
+	}
+}
+
 func TestCloneSharesNothing(t *testing.T) {
 	s := example()
 	c := s.clone()
 	c.Segments[0].Deletes.Count++
 	c.Segments[1].Rows++
+	c.Quantizers[0].Lists++
 	c.Garbage[0].Key = ""
 	if !reflect.DeepEqual(s, example()) {
 		t.Errorf("changing the copy changed the original: %+v", s)
@@ -252,7 +333,8 @@ func TestCurrentRoundTripProperty(t *testing.T) {
 func FuzzDecodeCurrent(f *testing.F) {
 	good := mustEncode(f, exampleCurrent())
 	f.Add(good[:len(good)-sealBytes])
-	f.Add([]byte(`{"format": 2`))
+	f.Add(bytes.Replace(good[:len(good)-sealBytes], []byte(`"format": 2`), []byte(`"format": 1`), 1))
+	f.Add([]byte(`{"format": 3`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for _, b := range [][]byte{payload, sealed(payload)} {
 			c, err := decodeCurrent(b)
@@ -271,7 +353,12 @@ func FuzzDecodeCurrent(f *testing.F) {
 
 func FuzzDecodeBody(f *testing.F) {
 	f.Add(mustEncode(f, example()))
-	f.Add([]byte(`{"format": 2}`))
+	f.Add(mustEncode(f, format1()))
+	damaged := example() // names of format 2 in format 1
+	damaged.Format = 1
+	f.Add(mustEncode(f, damaged))
+	f.Add([]byte(`{"format": 2, "quantizers": [{"id": "q1"}], "segments": [{"quantizer": "q1"}]}`))
+	f.Add([]byte(`{"format": 3}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decodeBody(b)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -115,23 +116,29 @@ func loadStore(t *testing.T, dir string) blob.Store {
 	return store
 }
 
-// What format 1 looked like when it was new is read for ever.
-func TestCompatV1(t *testing.T) {
-	store := loadStore(t, "testdata/compat/v1")
-	const id = "films"
-	uuid := func(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
-	at := func(second int) time.Time { return time.Date(2026, 3, 14, 15, 9, second, 535897932, time.UTC) }
-	got, cur, err := Read(t.Context(), store, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &Snapshot{
-		Format: 1, Version: 4, Epoch: 2, CommitID: uuid(4), CreatedAt: at(30),
+// compat is what a fixture holds: its newest snapshot, and how many rows there
+// are along its chain, newest first.
+type compat struct {
+	want *Snapshot
+	rows []uint64
+}
+
+func fixtureID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
+
+func fixtureTime(second int) time.Time {
+	return time.Date(2026, 3, 14, 15, 9, second, 535897932, time.UTC)
+}
+
+// fixtures are those of format 1, 2, … in testdata/compat.
+func fixtures() []compat {
+	v1 := compat{rows: []uint64{990, 1005, 1005, 0}}
+	v1.want = &Snapshot{
+		Format: 1, Version: 4, Epoch: 2, CommitID: fixtureID(4), CreatedAt: fixtureTime(30),
 		Parent: &Link{
-			Version: 3, Key: "collections/films/manifest/0000000000000003-" + uuid(3),
+			Version: 3, Key: "collections/films/manifest/0000000000000003-" + fixtureID(3),
 			SHA256: "2cead8354e87355390e32241f0d4d7411ca571057024860836d9d0c8f1e2874c",
 		},
-		Collection: Collection{ID: id, Name: "movies", Dimension: 768, Metric: "cosine", CreatedAt: at(26)},
+		Collection: Collection{ID: "films", Name: "movies", Dimension: 768, Metric: "cosine", CreatedAt: fixtureTime(26)},
 		FlushedSeq: 1<<60 + 1,
 		Segments: []Segment{{
 			ID: "s1", Rows: 1000, MinSeq: 1, MaxSeq: 1000,
@@ -141,24 +148,128 @@ func TestCompatV1(t *testing.T) {
 			Deletes: &DeleteVector{Ref{"collections/films/segments/s1/deletes-u1", 20, 0xffffffff}, 10},
 		}},
 		Garbage: []Garbage{
-			{"collections/films/segments/s0/data.parquet", 4, at(26)},
-			{"collections/films/segments/s0/index.ivf", 4, at(26)},
+			{"collections/films/segments/s0/data.parquet", 4, fixtureTime(26)},
+			{"collections/films/segments/s0/index.ivf", 4, fixtureTime(26)},
 		},
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got\n%+v, want\n%+v", got, want)
+	// The last commit of v2 is of a second quantizer, after a claim: segment s0
+	// and its quantizer q0 went for s1 and q1; s2 has q2, and s3 is exact.
+	v2 := compat{rows: []uint64{5597, 5, 5, 0}}
+	v2.want = &Snapshot{
+		Format: 2, Version: 4, Epoch: 2, CommitID: fixtureID(4), CreatedAt: fixtureTime(30),
+		Parent: &Link{
+			Version: 3, Key: "collections/films/manifest/0000000000000003-" + fixtureID(3),
+			SHA256: "9d9e20c15aaa196d9f5a48745150757e8f1f0452b3ee3ce34938a7639e36b321",
+		},
+		Collection: Collection{ID: "films", Name: "movies", Dimension: 768, Metric: "cosine", CreatedAt: fixtureTime(26)},
+		FlushedSeq: 1<<60 + 1,
+		Quantizers: []Quantizer{
+			{"q1", Ref{"collections/films/quantizers/q1.ivq", 70000, 0xfeedface}, 1<<33 + 1, 17},
+			{"q2", Ref{"collections/films/quantizers/q2.ivq", 280000, 5}, 1 << 35, 70},
+		},
+		Segments: []Segment{
+			{
+				ID: "s1", Rows: 1000, MinSeq: 1, MaxSeq: 1000,
+				Data:      Ref{"collections/films/segments/s1/data.parquet", 3100000, 0xdeadbeef},
+				Index:     Ref{"collections/films/segments/s1/index.ivf", 120000, 1},
+				Footer:    Extent{119936, 64, 7},
+				Quantizer: "q1",
+				Deletes:   &DeleteVector{Ref{"collections/films/segments/s1/deletes-u1", 20, 0xffffffff}, 10},
+			},
+			{
+				ID: "s2", Rows: 4600, MinSeq: 1001, MaxSeq: 5600,
+				Data:      Ref{"collections/films/segments/s2/data.parquet", 14000000, 6},
+				Index:     Ref{"collections/films/segments/s2/index.ivf", 550000, 7},
+				Footer:    Extent{549000, 1000, 8},
+				Quantizer: "q2",
+			},
+			{
+				ID: "s3", Rows: 7, MinSeq: 5601, MaxSeq: 1<<60 + 1,
+				Data:   Ref{"collections/films/segments/s3/data.parquet", 9000, 9},
+				Index:  Ref{"collections/films/segments/s3/index.ivf", 800, 10},
+				Footer: Extent{700, 100, 11},
+			},
+		},
+		Garbage: []Garbage{
+			{"collections/films/quantizers/q0.ivq", 4, fixtureTime(26)},
+			{"collections/films/segments/s0/data.parquet", 4, fixtureTime(26)},
+			{"collections/films/segments/s0/index.ivf", 4, fixtureTime(26)},
+		},
 	}
-	if cur.Owner != "writer-1" || cur.Epoch != 2 || cur.CommitID != uuid(4) || cur.Manifest.Version != 4 {
-		t.Errorf("CURRENT: got %+v", cur)
+	return []compat{v1, v2}
+}
+
+// What a format looked like when it was new is read for ever.
+func TestCompat(t *testing.T) {
+	dirs, err := filepath.Glob("testdata/compat/*")
+	if err != nil || len(dirs) != FormatVersion || len(fixtures()) != FormatVersion {
+		t.Fatalf("fixtures: got %q, %v and %d in the test, want one for each of formats 1 to %d", dirs, err, len(fixtures()), FormatVersion)
 	}
-	var rows []uint64
+	for i, f := range fixtures() {
+		format := i + 1
+		t.Run(fmt.Sprintf("v%d", format), func(t *testing.T) {
+			store := loadStore(t, fmt.Sprintf("testdata/compat/v%d", format))
+			got, cur, err := Read(t.Context(), store, "films")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, f.want) {
+				t.Errorf("got\n%+v, want\n%+v", got, f.want)
+			}
+			if cur.Format != format || cur.Owner != "writer-1" || cur.Epoch != 2 || cur.CommitID != fixtureID(4) || cur.Manifest.Version != 4 {
+				t.Errorf("CURRENT: got %+v", cur)
+			}
+			var rows []uint64
+			for s, err := range History(t.Context(), store, cur) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.Format != format {
+					t.Errorf("version %d: got format %d, want %d", s.Version, s.Format, format)
+				}
+				rows = append(rows, s.Rows())
+			}
+			if !slices.Equal(rows, f.rows) {
+				t.Errorf("rows along the chain: got %v, want %v", rows, f.rows)
+			}
+		})
+	}
+}
+
+// A collection that an older program left behind goes on in the newest format.
+func TestChainOfMixedFormats(t *testing.T) {
+	store := loadStore(t, "testdata/compat/v1")
+	l, err := Open(t.Context(), store, "films", "writer-1", testOptions()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v2 := fixtures()[1].want
+	want, err := l.Commit(t.Context(), func(next *Snapshot) error {
+		next.Quantizers = v2.Quantizers
+		next.Segments = append(next.Segments, v2.Segments[1])
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if old := fixtures()[0].want; want.Format != 2 || len(want.Segments) != 2 || !reflect.DeepEqual(want.Segments[0], old.Segments[0]) {
+		t.Errorf("got %+v, want format 2 with the segment of format 1 as it was", want)
+	}
+	got, cur, err := Read(t.Context(), store, "films")
+	if err != nil || !reflect.DeepEqual(got, want) || cur.Format != 2 {
+		t.Errorf("got %+v, %v with %+v, want %+v", got, err, cur, want)
+	}
+	var formats []int
 	for s, err := range History(t.Context(), store, cur) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows = append(rows, s.Rows())
+		formats = append(formats, s.Format)
 	}
-	if !slices.Equal(rows, []uint64{990, 1005, 1005, 0}) {
-		t.Errorf("rows along the chain: got %v, want [990 1005 1005 0]", rows)
+	if !slices.Equal(formats, []int{2, 2, 1, 1, 1, 1}) {
+		t.Errorf("formats along the chain: got %v, want [2 2 1 1 1 1]", formats)
 	}
 }

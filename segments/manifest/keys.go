@@ -42,9 +42,16 @@ func DeletesKey(id, segment, unique string) string {
 	return SegmentPrefix(id, segment) + "deletes-" + unique
 }
 
+// QuantizerPrefix is what the keys of all quantizers of a collection begin with.
+func QuantizerPrefix(id string) string { return CollectionPrefix(id) + "quantizers/" }
+
+// QuantizerKey is a quantizer that segments share.
+func QuantizerKey(id, quantizer string) string { return QuantizerPrefix(id) + quantizer + ".ivq" }
+
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$`)
 
-// CheckID reports why s cannot be the id of a collection, segment or commit.
+// CheckID reports why s cannot be the id of a collection, segment, quantizer or
+// commit.
 func CheckID(s string) error {
 	if !idPattern.MatchString(s) {
 		return fmt.Errorf("invalid id %q: want %s", s, idPattern)

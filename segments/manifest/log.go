@@ -276,6 +276,7 @@ func (l *Log) fencedBy(holder Current) error {
 // clone returns a copy that shares nothing with s that could be changed.
 func (s *Snapshot) clone() *Snapshot {
 	c := *s
+	c.Quantizers = slices.Clone(s.Quantizers)
 	c.Segments = slices.Clone(s.Segments)
 	for i, seg := range c.Segments {
 		if seg.Deletes != nil {

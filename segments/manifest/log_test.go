@@ -124,12 +124,13 @@ func TestCommitThatCannotBe(t *testing.T) {
 	l := mustCreate(t, memblob.New())
 	no := errors.New("no")
 	for want, edit := range map[string]func(*Snapshot) error{
-		"no":                  func(*Snapshot) error { return no },
-		"segments[0].rows":    func(s *Snapshot) error { _ = add("s1")(s); s.Segments[0].Rows = 0; return nil },
-		"for ever":            func(s *Snapshot) error { s.Collection.Dimension = 2; return nil },
-		"got -1":              func(s *Snapshot) error { _ = add("s1")(s); s.Segments[0].Data.Size = -1; return nil },
-		"invalid UTF-8":       func(s *Snapshot) error { _ = add("s1")(s); s.Segments[0].Data.Key += "\xff"; return nil },
-		"s1\" is there twice": func(s *Snapshot) error { _ = add("s1")(s); return add("s1")(s) },
+		"no":                        func(*Snapshot) error { return no },
+		"segments[0].rows":          func(s *Snapshot) error { _ = add("s1")(s); s.Segments[0].Rows = 0; return nil },
+		"for ever":                  func(s *Snapshot) error { s.Collection.Dimension = 2; return nil },
+		"got -1":                    func(s *Snapshot) error { _ = add("s1")(s); s.Segments[0].Data.Size = -1; return nil },
+		"invalid UTF-8":             func(s *Snapshot) error { _ = add("s1")(s); s.Segments[0].Data.Key += "\xff"; return nil },
+		"s1\" is there twice":       func(s *Snapshot) error { _ = add("s1")(s); return add("s1")(s) },
+		"q1\" is not in quantizers": func(s *Snapshot) error { _ = add("s1")(s); s.Segments[0].Quantizer = "q1"; return nil },
 	} {
 		_, err := l.Commit(ctx, edit)
 		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, blob.ErrCorrupt) || errors.Is(err, ErrFenced) {

@@ -7,9 +7,10 @@
 //	        │ manifest key + SHA-256
 //	        ▼
 //	collections/<id>/manifest/<version>-<uuid>   written once, never replaced
-//	        │ parent key + SHA-256, segments, delete vectors
+//	        │ parent key + SHA-256, segments, delete vectors, quantizers
 //	        ▼
 //	collections/<id>/segments/<segment>/…
+//	collections/<id>/quantizers/<quantizer>.ivq
 //
 // A Snapshot is one such body. Readers pin one and see one state of the
 // collection; the writer edits a copy and commits it through a Log.
@@ -23,7 +24,12 @@ import (
 // writes. Version ledger:
 //
 //	1  first
-const FormatVersion = 1
+//	2  quantizers shared by segments
+const FormatVersion = 2
+
+// minFormatVersion is the oldest format that is read. A chain may have begun in
+// any from there on.
+const minFormatVersion = 1
 
 // Ref names an immutable object and what it must be.
 type Ref struct {
@@ -56,6 +62,15 @@ type DeleteVector struct {
 	Count uint32 `json:"count"` // rows marked
 }
 
+// Quantizer is what the segments of one quantizer epoch share: an immutable
+// object with the rotation, the codebook and the centroids.
+type Quantizer struct {
+	ID string `json:"id"`
+	Ref
+	Rows  uint64 `json:"rows"`  // live rows of the collection when it was trained
+	Lists uint32 `json:"lists"` // centroids
+}
+
 // Segment is one immutable set of rows with its index.
 type Segment struct {
 	ID     string `json:"id"`
@@ -66,8 +81,11 @@ type Segment struct {
 	Index  Ref    `json:"index"` // index.ivf
 	// Footer is where index.ivf's footer lies, so that opening a segment
 	// probes nothing.
-	Footer  Extent        `json:"footer"`
-	Deletes *DeleteVector `json:"deletes,omitempty"` // nil when every row is live
+	Footer Extent `json:"footer"`
+	// Quantizer is the id of the one the index was built with, empty when it
+	// needs none: it is exact, or carries its own.
+	Quantizer string        `json:"quantizer,omitempty"`
+	Deletes   *DeleteVector `json:"deletes,omitempty"` // nil when every row is live
 }
 
 // Live is how many rows of the segment are not deleted.
@@ -105,9 +123,10 @@ type Snapshot struct {
 	// Dropped is set by the last snapshot of a collection that was deleted.
 	Dropped bool `json:"dropped,omitempty"`
 	// FlushedSeq: every write with a sequence number up to it is in Segments.
-	FlushedSeq uint64    `json:"flushed_seq"`
-	Segments   []Segment `json:"segments"` // oldest first
-	Garbage    []Garbage `json:"garbage,omitempty"`
+	FlushedSeq uint64      `json:"flushed_seq"`
+	Quantizers []Quantizer `json:"quantizers,omitempty"` // oldest first
+	Segments   []Segment   `json:"segments"`             // oldest first
+	Garbage    []Garbage   `json:"garbage,omitempty"`
 }
 
 // Current is the content of the CURRENT object.
@@ -117,6 +136,16 @@ type Current struct {
 	Owner    string `json:"owner"` // uuid of the write-ahead log that may commit
 	CommitID string `json:"commit_id"`
 	Manifest Link   `json:"manifest"`
+}
+
+// Quantizer returns the quantizer with an id, and whether there is one.
+func (s *Snapshot) Quantizer(id string) (Quantizer, bool) {
+	for _, q := range s.Quantizers {
+		if q.ID == id {
+			return q, true
+		}
+	}
+	return Quantizer{}, false
 }
 
 // Rows is how many live rows the segments hold.
@@ -131,6 +160,9 @@ func (s *Snapshot) Rows() uint64 {
 // Bytes is the total size of the objects the snapshot names.
 func (s *Snapshot) Bytes() int64 {
 	var n int64
+	for _, q := range s.Quantizers {
+		n += q.Size
+	}
 	for _, seg := range s.Segments {
 		n += seg.Data.Size + seg.Index.Size
 		if seg.Deletes != nil {
