@@ -44,6 +44,10 @@ test-arm64: ## kernels on emulated arm64, with and without SDOT (Debian: qemu-us
 	for cpu in max neoverse-n1 cortex-a53; do \
 	  QEMU_CPU=$$cpu GOARCH=arm64 CGO_ENABLED=0 go test -count=1 -exec qemu-aarch64-static ./kernels/...; done
 
+.PHONY: test-avx512
+test-avx512: ## kernels on an emulated AVX-512 processor, where this one has none (Debian: bochs)
+	tools/avx512/run.sh ./kernels
+
 .PHONY: check
 check: ## formatting, vet, tidy modules, the house rules
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go' ':!*/testdata/*')); test -z "$$bad" || { echo "run gofmt -w on:"; echo "$$bad"; exit 1; }
