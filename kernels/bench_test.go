@@ -1,9 +1,13 @@
 package kernels
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
+	"math/bits"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 
 	"github.com/akidb/akidb/kernels/internal/plainread"
 )
@@ -18,25 +22,23 @@ var (
 	}{{"L1", 16 << 10}, {"L2", 512 << 10}, {"DRAM", 256 << 20}}
 )
 
-// dram is shared by the benchmarks of the largest size, so that filling it is paid once.
+// dram is shared by the benchmarks of the largest size, so that filling it is paid once. It is
+// small integers as float32, of which any byte is an int8.
 var dram []byte
 
 func benchBytes(size int) []byte {
 	if len(dram) == 0 {
-		dram = make([]byte, benchSizes[len(benchSizes)-1].size)
-		for i := range dram {
-			dram[i] = byte(i * 31 >> 3)
+		dram = hugeBytes(benchSizes[len(benchSizes)-1].size)
+		for i := 0; i < len(dram); i += 4 {
+			binary.LittleEndian.PutUint32(dram[i:], math.Float32bits(float32(i/4*7%31)-15))
 		}
 	}
 	return dram[:size]
 }
 
 func benchFloats(size int) []float32 {
-	v := make([]float32, size/4)
-	for i := range v {
-		v[i] = float32(i*7%31) - 15
-	}
-	return v
+	data := benchBytes(size)
+	return unsafe.Slice((*float32)(unsafe.Pointer(&data[0])), size/4)
 }
 
 func benchLevels(b *testing.B, bench func(b *testing.B)) {
@@ -91,8 +93,8 @@ func BenchmarkL2Gather(b *testing.B)  { benchGather(b, L2Gather) }
 func BenchmarkDotGather(b *testing.B) { benchGather(b, DotGather) }
 
 const (
-	benchGathered = 4096               // rows gathered in one call, at random
-	benchWhichAll = 64 * benchGathered // as many before they come again, more than caches hold
+	benchGathered = 256                  // rows gathered in one call, at random, as a search does
+	benchWhichAll = 4096 * benchGathered // as many before they come again, more than caches hold
 )
 
 func benchGather(b *testing.B, kernel func(query, rows []float32, which []uint32, out []float32)) {
@@ -104,7 +106,12 @@ func benchGather(b *testing.B, kernel func(query, rows []float32, which []uint32
 		for i := 0; b.Loop(); i = (i + benchGathered) % len(which) {
 			kernel(query, rows, which[i:i+benchGathered], out)
 		}
+		reportRows(b, len(out))
 	})
+}
+
+func reportRows(b *testing.B, count int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*count), "ns/row")
 }
 
 func benchWhich(count int) []uint32 {
@@ -135,6 +142,7 @@ func BenchmarkDot8Gather(b *testing.B) {
 		for i := 0; b.Loop(); i = (i + benchGathered) % len(which) {
 			Dot8Gather(query, rows, dim+8, which[i:i+benchGathered], out)
 		}
+		reportRows(b, len(out))
 	})
 }
 
@@ -159,6 +167,21 @@ func BenchmarkScan4(b *testing.B) {
 	})
 }
 
+func BenchmarkRotate(b *testing.B) {
+	benchLevels(b, func(b *testing.B) {
+		for _, dim := range []int{16, 128, 384, 768, 1536, 16384} {
+			b.Run(fmt.Sprint(dim), func(b *testing.B) {
+				random := rand.New(rand.NewPCG(1, 2))
+				x, signs := normals(random, dim), randomSigns(random, RotateRounds*dim)
+				block := 1 << (bits.Len(uint(dim)) - 1)
+				for b.Loop() {
+					Rotate(x, signs, block)
+				}
+			})
+		}
+	})
+}
+
 func BenchmarkSignLUT(b *testing.B) {
 	benchLevels(b, func(b *testing.B) {
 		for _, dim := range benchDims {
@@ -166,6 +189,20 @@ func BenchmarkSignLUT(b *testing.B) {
 				query, lut := normals(rand.New(rand.NewPCG(1, 2)), dim), make([]byte, 4*dim)
 				for b.Loop() {
 					SignLUT(query, lut)
+				}
+			})
+		}
+	})
+}
+
+func BenchmarkCodebookLUT(b *testing.B) {
+	benchLevels(b, func(b *testing.B) {
+		for _, dim := range benchDims {
+			b.Run(fmt.Sprint(dim), func(b *testing.B) {
+				random := rand.New(rand.NewPCG(1, 2))
+				query, codebook, lut := normals(random, dim), normals(random, 16*dim), make([]byte, 4*dim)
+				for b.Loop() {
+					CodebookLUT(query, codebook, lut)
 				}
 			})
 		}

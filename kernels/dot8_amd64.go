@@ -7,16 +7,15 @@ import (
 	"unsafe"
 )
 
-// dot8Portable reports whether the kernel of this level cannot take the query: that of AVX2 reads
-// whole vectors and has no opposite of -128. Codes that are quantised symmetrically have none.
+// dot8Portable reports whether the kernel of this level cannot take the query.
 func dot8Portable(query []int8) bool {
-	switch level {
-	case Generic:
-		return true
-	case AVX512VNNI:
-		return false
-	}
-	return len(query) < 32 || bytes.IndexByte(unsafe.Slice((*byte)(unsafe.Pointer(&query[0])), len(query)), 0x80) >= 0
+	return level == Generic || level != AVX512VNNI && !dot8SuitsAVX2(query)
+}
+
+// dot8SuitsAVX2 reports whether the kernels of AVX2 can take the query: they read whole vectors and
+// have no opposite of -128. Codes that are quantised symmetrically have none.
+func dot8SuitsAVX2(query []int8) bool {
+	return len(query) >= 32 && bytes.IndexByte(unsafe.Slice((*byte)(unsafe.Pointer(&query[0])), len(query)), 0x80) < 0
 }
 
 // The kernels below work on count rows of dim elements: those that follow each other stride bytes

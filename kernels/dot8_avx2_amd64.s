@@ -2,48 +2,14 @@
 
 #include "textflag.h"
 #include "rows_amd64.h"
+#include "dot8_avx2_amd64.h"
 
-// 32 clear bytes and 32 set ones: the 32 from byte n on have the last n set.
-DATA lastBytes<>+0x00(SB)/8, $0
-DATA lastBytes<>+0x08(SB)/8, $0
-DATA lastBytes<>+0x10(SB)/8, $0
-DATA lastBytes<>+0x18(SB)/8, $0
-DATA lastBytes<>+0x20(SB)/8, $-1
-DATA lastBytes<>+0x28(SB)/8, $-1
-DATA lastBytes<>+0x30(SB)/8, $-1
-DATA lastBytes<>+0x38(SB)/8, $-1
-GLOBL lastBytes<>(SB), RODATA|NOPTR, $64
-
-// MULTIPLY adds 32 products of a row with query. VPMADDUBSW wants one factor without a sign, so
-// that of the row's byte x moves to the element q: |x| times q, -q or 0. Two such products, at
-// most 128 · 127 each, fit a word and do not saturate; q = -128 would have no opposite. Extending
-// both to words takes any q and is a fifth slower (60 and 75 GB/s in the second cache).
-#define MULTIPLY(at, query, x, q, sum) \
-	VMOVDQU    at, x        \
-	VPSIGNB    x, query, q  \
-	VPABSB     x, x         \
-	VPMADDUBSW q, x, x      \
-	VPMADDWD   Y14, x, x    \
-	VPADDD     x, sum, sum
-
-// STEP adds the products of 32 elements of four rows.
-#define STEP \
-	VMOVDQU (DX)(AX*1), Y4                 \
-	MULTIPLY((R10)(AX*1), Y4, Y5, Y9, Y0)  \
-	MULTIPLY((R11)(AX*1), Y4, Y6, Y10, Y1) \
-	MULTIPLY((R12)(AX*1), Y4, Y7, Y11, Y2) \
-	MULTIPLY((R13)(AX*1), Y4, Y8, Y12, Y3)
+// ROW_BYTES are those to prefetch: what follows them up to the next row is not used.
+#define ROW_BYTES dim+16(FP)
 
 // func dot8AVX2(query *int8, rows *byte, dim, stride int, which *uint32, count int, out *int32)
 //
-// dim is at least 32 and no element of query is -128. Registers as in rows_amd64.h, and
-//
-//	Y0, Y1, Y2, Y3  sums of the four rows
-//	Y4              query
-//	Y5..Y8          products
-//	Y9..Y12         query with the signs of the rows
-//	Y14             1 in every word
-//	Y15             the last 32 elements of query: those that a whole vector has had are 0
+// dim is at least 32 and no element of query is -128.
 TEXT ·dot8AVX2(SB), NOSPLIT, $0-56
 	MOVQ query+0(FP), DX
 	MOVQ rows+8(FP), SI
@@ -53,23 +19,12 @@ TEXT ·dot8AVX2(SB), NOSPLIT, $0-56
 	MOVQ count+40(FP), CX
 	MOVQ out+48(FP), DI
 
-	MOVQ     R8, AX
-	ANDQ     $31, AX
-	LEAQ     lastBytes<>(SB), R10
-	VMOVDQU  (R10)(AX*1), Y15
-	VPAND    -32(DX)(R8*1), Y15, Y15
-	ANDQ     $~31, R8
-	VPCMPEQW Y14, Y14, Y14
-	VPABSW   Y14, Y14
+	PREPARE
+	FIRST_ROWS(ROW_BYTES)
 
 group:
-	ROW_POINTERS
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	XORQ  AX, AX
-
+	ROW_POINTERS(ROW_BYTES)
+	CLEAR
 	TESTQ R14, R14
 	JLE   loop
 
@@ -92,15 +47,8 @@ last:
 	MOVQ dim+16(FP), AX
 	CMPQ AX, R8
 	JEQ  reduce
-	MULTIPLY(-32(R10)(AX*1), Y15, Y5, Y9, Y0)
-	MULTIPLY(-32(R11)(AX*1), Y15, Y6, Y10, Y1)
-	MULTIPLY(-32(R12)(AX*1), Y15, Y7, Y11, Y2)
-	MULTIPLY(-32(R13)(AX*1), Y15, Y8, Y12, Y3)
+	LAST
 
 reduce:
-	VPHADDD      Y1, Y0, Y0
-	VPHADDD      Y3, Y2, Y2
-	VPHADDD      Y2, Y0, Y0
-	VEXTRACTI128 $1, Y0, X1
-	VPADDD       X1, X0, X0
+	REDUCE
 	STORE_GROUP

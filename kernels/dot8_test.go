@@ -61,6 +61,19 @@ func dot8Differs(kernel dot8Func, query []int8, rows []byte, stride int) error {
 			return fmt.Errorf("dim %d stride %d gathered row %d: got %d, want %d", len(query), stride, which[i], got, want)
 		}
 	}
+	each, pointers := make([]int32, count+8), make([]*byte, count)
+	for i := range 8 {
+		each[count+i] = canary
+	}
+	for i, row := range which {
+		pointers[i] = &rows[int(row)*stride]
+	}
+	Dot8Each(query, pointers, each[:count])
+	for i := range each {
+		if each[i] != gathered[i] {
+			return fmt.Errorf("dim %d stride %d row %d by pointer: got %d, want %d", len(query), stride, i, each[i], gathered[i])
+		}
+	}
 	for i := range 8 {
 		if out[count+i] != canary || gathered[count+i] != canary {
 			return fmt.Errorf("dim %d stride %d: written past the destination", len(query), stride)

@@ -3,6 +3,9 @@
 #include "textflag.h"
 #include "rows_amd64.h"
 
+// ROW_BYTES are those to prefetch: what follows them up to the next row is not used.
+#define ROW_BYTES dim+16(FP)
+
 // STEP adds the products of 64 elements of four rows.
 #define STEP \
 	VMOVDQU64 (DX)(AX*1), Z4       \
@@ -66,9 +69,10 @@ offset_sum:
 	VPADDD        X1, X0, X0
 	VPHADDD       X0, X0, X0
 	VPHADDD       X0, X0, X15
+	FIRST_ROWS(ROW_BYTES)
 
 group:
-	ROW_POINTERS
+	ROW_POINTERS(ROW_BYTES)
 	VPXOR X0, X0, X0
 	VPXOR X1, X1, X1
 	VPXOR X2, X2, X2

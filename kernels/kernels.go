@@ -13,8 +13,8 @@
 // What all kernels promise:
 //   - Slices in, slices out. Nothing is kept or read past its length, and nothing is allocated,
 //     but for the scratch memory of Nearest, which is pooled.
-//   - The results of Scan4, Dot8 and SignLUT are the same to the bit at every level, on every
-//     machine. Those of L2, Dot and Nearest may differ between levels by the order of summation;
+//   - The results of Scan4, Dot8, SignLUT, CodebookLUT and Rotate are the same to the bit at every
+//     level, on every machine. Those of L2, Dot and Nearest may differ between levels by the order of summation;
 //     at one level they depend on the row alone and not on the rows beside it. The reference is
 //     the same everywhere, because it writes float32(a*b) + s, which forbids fusing.
 //   - NaN and Inf travel as in IEEE 754; none is invented for finite input unless a sum overflows.

@@ -16,6 +16,10 @@ var specials = []float32{
 	float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()),
 }
 
+// halfSpecials are those of binary16, beside what the others become in it: the smallest and the
+// largest subnormal, the smallest and the largest normal value, and a signalling NaN.
+var halfSpecials = []float32{0x1p-24, -0x1p-24, 0x1.ff8p-15, 0x1p-14, 65504, -65504, math.Float32frombits(0x7f802000)}
+
 func normals(random *rand.Rand, n int) []float32 {
 	v := make([]float32, n)
 	for i := range v {
@@ -77,6 +81,9 @@ func newScanCase(random *rand.Rand, blocks, subQuantizers int) *scanCase {
 		est:    make([]float32, blocks*BlockRows),
 		rows:   make([]uint32, blocks*BlockRows),
 	}
+	for i := range c.lut {
+		c.lut[i] &= LUTMax
+	}
 	for b := range c.mask {
 		c.mask[b] = math.MaxUint32
 		for j := range 2 * BlockRows {
@@ -88,6 +95,6 @@ func newScanCase(random *rand.Rand, blocks, subQuantizers int) *scanCase {
 
 // setFactor sets the additive factor of row j, or the other one of row j-32.
 func (c *scanCase) setFactor(block, j int, value float32) {
-	at := block*BlockSize(len(c.lut)/LUTEntries) + len(c.lut) + 4*j
-	binary.LittleEndian.PutUint32(c.blocks[at:], math.Float32bits(value))
+	at := block*BlockSize(len(c.lut)/LUTEntries) + len(c.lut) + 2*j
+	binary.LittleEndian.PutUint16(c.blocks[at:], Float16(value))
 }

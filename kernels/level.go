@@ -16,7 +16,7 @@ type Level uint8
 // every feature its files use.
 const (
 	Generic     Level = iota // portable Go, everywhere; the only one with the build tag noasm
-	AVX2                     // amd64: AVX2, FMA, BMI1, BMI2, POPCNT
+	AVX2                     // amd64: AVX2, FMA, F16C, BMI1, BMI2, POPCNT
 	AVX512                   // amd64: and AVX-512 F, BW, VL, DQ
 	AVX512VNNI               // amd64: and AVX-512 VBMI, VNNI
 	NEON                     // arm64: ASIMD

@@ -7,7 +7,7 @@ import "golang.org/x/sys/cpu"
 func machineLevels() []Level {
 	x := &cpu.X86
 	var levels []Level
-	if !(x.HasAVX2 && x.HasFMA && x.HasBMI1 && x.HasBMI2 && x.HasPOPCNT) {
+	if !(x.HasAVX2 && x.HasFMA && x.HasF16C && x.HasBMI1 && x.HasBMI2 && x.HasPOPCNT) {
 		return levels
 	}
 	levels = append(levels, AVX2)

@@ -90,11 +90,11 @@ func TestRowsAgainstNaiveLoop(t *testing.T) {
 			for _, offset := range []int{0, 1, 3} { // misaligned starts
 				for count := range 10 { // every length of a last group, alone and after others
 					query, rows := normals(random, dim+offset)[offset:], normals(random, count*dim+offset)[offset:]
-					which := make([]uint32, 2*count)
+					which := make([]uint32, min(40, 40*count)) // more than are prefetched at once
 					for i := range which {
 						which[i] = uint32(random.IntN(count))
 					}
-					if err := k.check(query, rows, which[:min(len(which), random.IntN(18))]); err != nil {
+					if err := k.check(query, rows, which[:random.IntN(len(which)+1)]); err != nil {
 						t.Errorf("dim %d offset %d count %d: %v", dim, offset, count, err)
 					}
 				}

@@ -22,6 +22,6 @@
 #define NEXT_BLOCK \
 	ADDQ $4, R9              \
 	ADDL $32, R10            \
-	LEAQ 256(SI)(R8*1), SI   \
+	LEAQ 128(SI)(R8*1), SI   \
 	DECQ CX                  \
 	JNZ  block

@@ -40,8 +40,10 @@ GLOBL iota16<>(SB), RODATA|NOPTR, $64
 	VCVTDQ2PS sums, Z4                       \
 	VMULPS    Z16, Z4, Z4                    \
 	VADDPS    Z17, Z4, Z4                    \
-	VMULPS    128+factors(SI)(R8*1), Z4, Z4  \
-	VADDPS    factors(SI)(R8*1), Z4, Z4      \
+	VCVTPH2PS 64+factors(SI)(R8*1), Z5       \
+	VMULPS    Z5, Z4, Z4                     \
+	VCVTPH2PS factors(SI)(R8*1), Z5          \
+	VADDPS    Z5, Z4, Z4                     \
 	KMOVW     BX, K2                         \
 	VCMPPS    $0x11, Z18, Z4, K2, K2         \
 	KMOVW     K2, AX                         \

@@ -1,9 +1,6 @@
 package kernels
 
-import (
-	"encoding/binary"
-	"math"
-)
+import "encoding/binary"
 
 func scan4Generic(blocks, lut []byte, scan Scan, mask []uint32, est []float32, rows []uint32) int {
 	size := len(lut) + BlockFactorSize // 16 bytes of code for each 16 entries of table
@@ -17,8 +14,8 @@ func scan4Generic(blocks, lut []byte, scan Scan, mask []uint32, est []float32, r
 		sumCodesGeneric(block[:len(lut)], lut, &sums)
 		factors := (*[BlockFactorSize]byte)(block[len(lut):])
 		for j, sum := range sums {
-			add := math.Float32frombits(binary.LittleEndian.Uint32(factors[4*j:]))
-			res := math.Float32frombits(binary.LittleEndian.Uint32(factors[4*BlockRows+4*j:]))
+			add := Float32(binary.LittleEndian.Uint16(factors[2*j:]))
+			res := Float32(binary.LittleEndian.Uint16(factors[2*BlockRows+2*j:]))
 			ip := float32(scan.Scale*float32(sum)) + scan.Bias
 			e := float32(res*ip) + add
 			if e < scan.Limit && allowed>>j&1 != 0 {

@@ -8,6 +8,21 @@ DATA rowBits<>+0x00(SB)/8, $0x0000000200000001
 DATA rowBits<>+0x08(SB)/8, $0x0000000800000004
 GLOBL rowBits<>(SB), RODATA|NOPTR, $16
 
+// LOOK_UP replaces the codes of a sub-quantizer by their entries in its table: of rows 0..15 where
+// the codes were, and of rows 16..31 in high.
+#define LOOK_UP(codes, table, high) \
+	VUSHR $4, codes.B16, high.B16             \
+	VAND  V31.B16, codes.B16, codes.B16       \
+	VTBL  high.B16, [table.B16], high.B16     \
+	VTBL  codes.B16, [table.B16], codes.B16
+
+// ADD_BYTES adds the bytes of rows 0..15 and of rows 16..31 to the sums of words.
+#define ADD_BYTES(low, high) \
+	VUADDW  low.B8, V0.H8, V0.H8    \
+	VUADDW2 low.B16, V1.H8, V1.H8   \
+	VUADDW  high.B8, V2.H8, V2.H8   \
+	VUADDW2 high.B16, V3.H8, V3.H8
+
 // WIDEN adds 8 sums of words to 8 of 32 bits.
 #define WIDEN(words, low, high) \
 	VUADDW  words.H4, low.S4, low.S4  \
@@ -17,8 +32,10 @@ GLOBL rowBits<>(SB), RODATA|NOPTR, $16
 // stack: multiplied and added exactly as the reference does. Bits of R16, from bit on, are set
 // for those below the limit.
 #define ESTIMATE(sums, bit) \
-	VLD1.P 16(R14), [V5.S4]  \
-	VLD1.P 16(R15), [V6.S4]  \
+	VLD1.P 8(R14), [V5.H4]   \
+	VLD1.P 8(R15), [V6.H4]   \
+	FCVTL(5, 5)              \
+	FCVTL(6, 6)              \
 	SCVTF(sums, 4)           \
 	FMUL(24, 4, 4)           \
 	FADD(25, 4, 4)           \
@@ -51,7 +68,9 @@ GLOBL rowBits<>(SB), RODATA|NOPTR, $16
 //	R16       rows to keep
 //	R17, R19, R20  scratch
 //	V0..V3    sums of words in a chunk, 8 rows each
-//	V4..V7    scratch
+//	V4..V7    codes of four sub-quantizers, then their entries; scratch
+//	V8..V11   their tables
+//	V12..V15  entries of rows 16..31
 //	V16..V23  sums of 32 bits, 4 rows each
 //	V24..V26  scale, bias, limit
 //	V27       bits of rows
@@ -79,7 +98,7 @@ block:
 	MOVWU.P 4(R4), R13
 	LSL     $4, R3, R14
 	ADD     R0, R14, R14
-	ADD     $128, R14, R15
+	ADD     $64, R14, R15
 	CBZ     R13, next
 	VEOR    V16.B16, V16.B16, V16.B16
 	VEOR    V17.B16, V17.B16, V17.B16
@@ -93,9 +112,9 @@ block:
 	MOVD    R2, R10
 	MOVD    R3, R11
 
-	// 256 sub-quantizers at a time: 256 · 255 fits a word.
+	// 1024 sub-quantizers at a time: 1024 · 63 fits a word, as 4 · 63 fits a byte.
 chunk:
-	MOVD $256, R12
+	MOVD $1024, R12
 	CMP  R12, R11
 	CSEL LT, R11, R12, R12
 	SUB  R12, R11, R11
@@ -103,21 +122,39 @@ chunk:
 	VEOR V1.B16, V1.B16, V1.B16
 	VEOR V2.B16, V2.B16, V2.B16
 	VEOR V3.B16, V3.B16, V3.B16
+	SUBS $4, R12
+	BLT  rest
 
-look_up:
-	VLD1.P  16(R9), [V4.B16]
-	VLD1.P  16(R10), [V5.B16]
-	VUSHR   $4, V4.B16, V6.B16
-	VAND    V31.B16, V4.B16, V4.B16
-	VTBL    V4.B16, [V5.B16], V4.B16
-	VTBL    V6.B16, [V5.B16], V6.B16
-	VUADDW  V4.B8, V0.H8, V0.H8
-	VUADDW2 V4.B16, V1.H8, V1.H8
-	VUADDW  V6.B8, V2.H8, V2.H8
-	VUADDW2 V6.B16, V3.H8, V3.H8
-	SUBS    $1, R12
-	BNE     look_up
+four:
+	VLD1.P 64(R9), [V4.B16, V5.B16, V6.B16, V7.B16]
+	VLD1.P 64(R10), [V8.B16, V9.B16, V10.B16, V11.B16]
+	LOOK_UP(V4, V8, V12)
+	LOOK_UP(V5, V9, V13)
+	LOOK_UP(V6, V10, V14)
+	LOOK_UP(V7, V11, V15)
+	VADD   V5.B16, V4.B16, V4.B16
+	VADD   V13.B16, V12.B16, V12.B16
+	VADD   V7.B16, V6.B16, V6.B16
+	VADD   V15.B16, V14.B16, V14.B16
+	VADD   V6.B16, V4.B16, V4.B16
+	VADD   V14.B16, V12.B16, V12.B16
+	ADD_BYTES(V4, V12)
+	SUBS   $4, R12
+	BGE    four
 
+rest:
+	ADDS $4, R12
+	BEQ  widen
+
+one:
+	VLD1.P 16(R9), [V4.B16]
+	VLD1.P 16(R10), [V8.B16]
+	LOOK_UP(V4, V8, V12)
+	ADD_BYTES(V4, V12)
+	SUBS   $1, R12
+	BNE    one
+
+widen:
 	WIDEN(V0, V16, V17)
 	WIDEN(V1, V18, V19)
 	WIDEN(V2, V20, V21)
@@ -154,7 +191,7 @@ keep:
 next:
 	LSL  $4, R3, R14
 	ADD  R14, R0, R0
-	ADD  $256, R0, R0
+	ADD  $128, R0, R0
 	ADD  $32, R5, R5
 	SUBS $1, R1
 	BNE  block

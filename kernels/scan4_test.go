@@ -24,8 +24,8 @@ func (c *scanCase) naive() (est []float32, rows []uint32) {
 				}
 				sum += int(c.lut[16*m+int(code&15)])
 			}
-			add := math.Float32frombits(binary.LittleEndian.Uint32(block[16*subs+4*row:]))
-			res := math.Float32frombits(binary.LittleEndian.Uint32(block[16*subs+128+4*row:]))
+			add := Float32(binary.LittleEndian.Uint16(block[16*subs+2*row:]))
+			res := Float32(binary.LittleEndian.Uint16(block[16*subs+64+2*row:]))
 			e := add + float32(res*(float32(c.scan.Scale*float32(sum))+c.scan.Bias))
 			if e < c.scan.Limit && mask&(1<<row) != 0 {
 				est, rows = append(est, e), append(rows, uint32(32*b+row))
@@ -74,7 +74,7 @@ func (c *scanCase) checkHere(kernel scanFunc, blocks, lut []byte, wantEst []floa
 
 func TestScan4AgainstNaiveLoop(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 1))
-	for _, subs := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 25, 32, 192, 255, 256, 257, 300, 515, 4096} {
+	for _, subs := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 20, 25, 28, 31, 32, 36, 192, 255, 1023, 1024, 1025, 1039, 2060} {
 		for _, blocks := range []int{0, 1, 2, 5} {
 			for _, limit := range []float32{float32(math.Inf(1)), 0, -0.5, float32(math.Inf(-1)), float32(math.NaN())} {
 				c := newScanCase(random, blocks, subs)
@@ -117,7 +117,7 @@ func TestScan4NeverKeepsPaddingNorNaN(t *testing.T) {
 func TestScan4WithSpecialFactorsInEachLane(t *testing.T) {
 	random := rand.New(rand.NewPCG(12, 1))
 	for lane := range 2 * BlockRows {
-		for _, special := range specials {
+		for _, special := range append(halfSpecials, specials...) {
 			c := newScanCase(random, 2, 5)
 			c.setFactor(1, lane, special)
 			if err := c.check(Scan4); err != nil {
@@ -154,13 +154,13 @@ func TestScan4OverMoreThanOneCall(t *testing.T) {
 }
 
 // One row in each lane at a time has a sum that no other has: a sum of words would overflow from
-// 258 sub-quantizers on, and 2^24 is the last integer that a float32 holds exactly.
+// 1041 sub-quantizers on, and 2^24 is the last integer that a float32 holds exactly.
 func TestScan4SumsAreExactAtTheirLargest(t *testing.T) {
-	for _, subs := range []int{256, 257, 258, 4096, MaxSubQuantizer} {
+	for _, subs := range []int{36, 257, 1024, 1025, 1040, 1041, 4096, MaxSubQuantizer} {
 		c := newScanCase(rand.New(rand.NewPCG(7, 1)), 1, subs)
 		clear(c.blocks)
 		for i := range c.lut {
-			c.lut[i] = byte(255 - i%16)
+			c.lut[i] = byte(LUTMax - i%16)
 		}
 		c.scan.Scale, c.scan.Bias = 1, 0
 		for j := range BlockRows {
@@ -175,7 +175,7 @@ func TestScan4SumsAreExactAtTheirLargest(t *testing.T) {
 		}
 		Scan4(c.blocks, c.lut, c.scan, c.mask, c.est, c.rows)
 		for j, got := range c.est {
-			if want := float32(subs*255 - j); got != want {
+			if want := float32(subs*LUTMax - j); got != want {
 				t.Errorf("%d sub-quantizers, row %d: got %v, want %v", subs, j, got, want)
 			}
 		}

@@ -113,7 +113,7 @@ sums:
 	VPADDD Z3, Z1, Z1
 	KEEP16(Z0, 0, 0, second)
 	SHRL   $16, BX
-	KEEP16(Z1, 64, 16, next)
+	KEEP16(Z1, 32, 16, next)
 	NEXT_BLOCK
 	MOVQ   R13, ret+72(FP)
 	VZEROUPPER

@@ -9,7 +9,7 @@ import "fmt"
 // sub-quantizer.
 //
 // query is finite, len(query) is a multiple of 4 and lut has 16 entries for each 4 elements. One scale serves all
-// tables, chosen so that the widest spans 0..255. A query of zeros gives scale 0 and bias 0. Every
+// tables, chosen so that the widest spans 0..LUTMax. A query of zeros gives scale 0 and bias 0. Every
 // level builds the same table, to the bit.
 func SignLUT(query []float32, lut []byte) (scale, bias float32) {
 	if len(query) == 0 || len(query)%4 != 0 || len(lut) != len(query)/4*LUTEntries {
@@ -21,5 +21,5 @@ func SignLUT(query []float32, lut []byte) (scale, bias float32) {
 		return 0, 0
 	}
 	signTables(query, lut, widest)
-	return 2 * widest / 255, -total
+	return 2 * widest / LUTMax, -total
 }

@@ -21,14 +21,14 @@ GLOBL bit2<>(SB), RODATA|NOPTR, $32
 
 DATA signless<>+0(SB)/4, $0x7fffffff
 GLOBL signless<>(SB), RODATA|NOPTR, $4
-DATA steps<>+0(SB)/4, $0x42ff0000 // 127.5
+DATA steps<>+0(SB)/4, $0x41fc0000 // 31.5
 GLOBL steps<>(SB), RODATA|NOPTR, $4
 DATA round<>+0(SB)/4, $0x3f000000 // 0.5
 GLOBL round<>(SB), RODATA|NOPTR, $4
-DATA top<>+0(SB)/4, $0x437f0000 // 255
+DATA top<>+0(SB)/4, $0x427c0000 // 63
 GLOBL top<>(SB), RODATA|NOPTR, $4
 
-// QUANTIZE turns values into the integers 0..255, in the order of the reference.
+// QUANTIZE turns values into the integers 0..63, in the order of the reference.
 #define QUANTIZE(values) \
 	VDIVPS     Y15, values, values \
 	VMULPS     Y14, values, values \
@@ -47,7 +47,7 @@ GLOBL top<>(SB), RODATA|NOPTR, $4
 //	Y6        scratch
 //	Y7        all bits but the sign
 //	Y8..Y10   lanes with bit 0, 1, 2 set
-//	Y11..Y15  0, 255, 0.5, 127.5, widest
+//	Y11..Y15  0, 63, 0.5, 31.5, widest
 TEXT ·signTablesAVX2(SB), NOSPLIT, $0-28
 	MOVQ         query+0(FP), SI
 	MOVQ         tables+8(FP), CX

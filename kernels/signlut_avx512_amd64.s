@@ -11,18 +11,18 @@
 //	Z4        values of the entries
 //	Z5, Z6    scratch
 //	Z7        all bits but the sign
-//	Z11..Z15  0, 255, 0.5, 127.5, widest
+//	Z11..Z15  0, 63, 0.5, 31.5, widest
 //	K1..K4    lanes whose number has bit 0, 1, 2, 3 set
 TEXT ·signTablesAVX512(SB), NOSPLIT, $0-28
 	MOVQ         query+0(FP), SI
 	MOVQ         tables+8(FP), CX
 	MOVQ         lut+16(FP), DI
 	VBROADCASTSS widest+24(FP), Z15
-	MOVL         $0x42ff0000, AX
+	MOVL         $0x41fc0000, AX
 	VPBROADCASTD AX, Z14
 	MOVL         $0x3f000000, AX
 	VPBROADCASTD AX, Z13
-	MOVL         $0x437f0000, AX
+	MOVL         $0x427c0000, AX
 	VPBROADCASTD AX, Z12
 	VXORPS       X11, X11, X11
 	MOVL         $0x7fffffff, AX

@@ -16,7 +16,7 @@ func signSpans(query []float32) (widest, total float32) {
 }
 
 // signTablesGeneric quantises the entries: (value + half) / scale, where value runs from -half to
-// +half and scale is 2·widest/255.
+// +half and scale is 2·widest/LUTMax.
 func signTablesGeneric(query []float32, lut []byte, widest float32) {
 	for i := 0; i+4 <= len(query); i += 4 {
 		q := (*[4]float32)(query[i:])
@@ -31,7 +31,7 @@ func signTablesGeneric(query []float32, lut []byte, widest float32) {
 		}
 		for c, v := range value {
 			// Dividing by widest first cannot overflow, however small the query is.
-			table[c] = byte(min(max(float32(v/widest*127.5)+0.5, 0), 255))
+			table[c] = byte(min(max(float32(v/widest*(LUTMax/2.0))+0.5, 0), LUTMax))
 		}
 	}
 }

@@ -11,7 +11,7 @@ DATA bit1<>+0x00(SB)/8, $0
 DATA bit1<>+0x08(SB)/8, $-1
 GLOBL bit1<>(SB), RODATA|NOPTR, $16
 
-// QUANTIZE turns values into the integers 0..255, in the order of the reference.
+// QUANTIZE turns values into the integers 0..63, in the order of the reference.
 #define QUANTIZE(values) \
 	FDIV(28, values, values) \
 	FMUL(27, values, values) \
@@ -29,18 +29,18 @@ GLOBL bit1<>(SB), RODATA|NOPTR, $16
 //	V4..V7    values of the entries 0..3, 4..7, 8..11, 12..15
 //	V16, V17  scratch
 //	V20, V21  lanes with bit 0, 1 set
-//	V24..V28  0, 255, 0.5, 127.5, widest
+//	V24..V28  0, 63, 0.5, 31.5, widest
 TEXT ·signTablesNEON(SB), NOSPLIT, $0-28
 	MOVD  query+0(FP), R0
 	MOVD  tables+8(FP), R1
 	MOVD  lut+16(FP), R2
 	MOVWU widest+24(FP), R3
 	VDUP  R3, V28.S4
-	MOVD  $0x42ff0000, R3
+	MOVD  $0x41fc0000, R3
 	VDUP  R3, V27.S4
 	MOVD  $0x3f000000, R3
 	VDUP  R3, V26.S4
-	MOVD  $0x437f0000, R3
+	MOVD  $0x427c0000, R3
 	VDUP  R3, V25.S4
 	VEOR  V24.B16, V24.B16, V24.B16
 	MOVD  $bit0<>(SB), R3

@@ -121,12 +121,14 @@ func (f *fixture) call(method, path, body string, out any) (status int, header *
 
 // testWriter keeps one collection: a memtable, and segments it flushes to.
 type testWriter struct {
-	t      testing.TB
-	store  blob.Store
-	log    *manifest.Log
-	dim    int
-	metric ivfpq.Metric
-	kind   ivfpq.Kind // of segments; Auto chooses
+	t          testing.TB
+	store      blob.Store
+	log        *manifest.Log
+	dim        int
+	metric     ivfpq.Metric
+	kind       ivfpq.Kind           // of segments; Auto chooses
+	shared     *ivfpq.Quantizer     // what segments in lists are built with; the first of them trains it
+	quantizers []manifest.Quantizer // of the segment last built
 
 	mu    sync.Mutex
 	epoch uint64
@@ -226,6 +228,7 @@ func (w *testWriter) flush() {
 		}
 		if rows.Len() > 0 {
 			next.Segments = append(next.Segments, w.build(ctx, rows))
+			next.Quantizers = w.quantizers
 		}
 		next.FlushedSeq = snap.Last()
 	})
@@ -254,12 +257,25 @@ func (w *testWriter) markDeleted(ctx context.Context, seg *manifest.Segment, old
 
 func (w *testWriter) build(ctx context.Context, rows *segments.Rows) manifest.Segment {
 	w.t.Helper()
-	b, err := segments.Build(ctx, segments.BuildConfig{Dim: w.dim, Metric: w.metric, Seed: 1, Dir: w.t.TempDir(), Index: ivfpq.Config{Kind: w.kind}}, rows)
+	b, err := segments.Build(ctx, segments.BuildConfig{Dim: w.dim, Metric: w.metric, Seed: 1, Dir: w.t.TempDir(), Index: ivfpq.Config{Kind: w.kind, Quantizer: w.shared}}, rows)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer b.Close()
-	seg, err := b.Upload(ctx, w.store, w.log.Snapshot().Collection.ID, fmt.Sprintf("S%d", w.log.Snapshot().Version))
+	collection, version, quantizer := w.log.Snapshot().Collection.ID, w.log.Snapshot().Version, ""
+	switch z := b.Quantizer(); {
+	case z == nil:
+	case w.shared != nil:
+		quantizer = w.quantizers[0].ID
+	default:
+		w.shared, quantizer = z, fmt.Sprintf("Q%d", version)
+		q, err := segments.PutQuantizer(ctx, w.store, collection, quantizer, z)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.quantizers = append(w.quantizers, q)
+	}
+	seg, err := b.Upload(ctx, w.store, collection, fmt.Sprintf("S%d", version), quantizer)
 	if err != nil {
 		w.t.Fatal(err)
 	}

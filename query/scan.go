@@ -69,32 +69,48 @@ func (r *run) score(ctx context.Context, at []segments.Location) error {
 	return nil
 }
 
-// probing is one segment being searched through its index.
+// probing is the segments of one quantizer, being searched through their lists.
 type probing struct {
-	part
 	query  *ivfpq.Query
-	probes []ivfpq.Probe // lists with allowed rows, nearest first
+	parts  []part
+	probes []ivfpq.Probe // lists worth scanning, nearest first
 	all    bool          // probes has every such list
 	next   int           // probes not yet scanned start here
 	budget int           // lists to scan before looking at what was found
+	depth  int           // candidates that the plans of the parts want
 }
 
-// extend makes probes have every list with an allowed row.
+// extend makes probes have every list with an allowed row in one of the parts.
 func (p *probing) extend() {
-	lists := p.reader.Router().Lists()
-	p.probes, p.all = p.query.Probe(len(lists)), true
-	if p.allowed != nil {
-		p.probes = slices.DeleteFunc(p.probes, func(probe ivfpq.Probe) bool {
-			return !ivfpq.Bitmap(p.allowed).Any(lists[probe.List])
-		})
+	p.probes, p.all = p.query.Probe(len(p.parts[0].reader.Postings().Lists())), true
+	p.probes = slices.DeleteFunc(p.probes, func(probe ivfpq.Probe) bool {
+		return !slices.ContainsFunc(p.parts, func(part part) bool { return part.holds(probe.List) })
+	})
+}
+
+// holds reports whether a list of the part is worth reading. Where rows are
+// filtered, those that are spilled to a list alone are not: they are found in
+// their own.
+func (p part) holds(list uint32) bool {
+	l := p.reader.Postings().Lists()[list]
+	if p.allowed == nil {
+		return l.Count+l.Spilled > 0
 	}
+	return ivfpq.Bitmap(p.allowed).Any(l)
 }
 
 // listScan is one list to scan.
 type listScan struct {
 	of    *probing
+	part  *part
 	probe ivfpq.Probe
 }
+
+// fetched are the lists of one segment that a search has read.
+type fetched map[uint32][]byte
+
+// List implements ivfpq.ListData.
+func (f fetched) List(list uint32) []byte { return f[list] }
 
 // scanLists finds the nearest rows of segments through their lists, and scores
 // the best candidates in float32.
@@ -102,7 +118,7 @@ func (r *run) scanLists(ctx context.Context, parts []part) error {
 	if len(parts) == 0 {
 		return nil
 	}
-	probings, depth, err := r.probe(parts)
+	probings, err := r.probe(parts)
 	defer func() {
 		for _, p := range probings {
 			p.query.Release()
@@ -111,62 +127,79 @@ func (r *run) scanLists(ctx context.Context, parts []part) error {
 	if err != nil {
 		return err
 	}
-	wanted, lists := 0, 0
+	refine := make([]ivfpq.Part, len(r.st.view.Segments)) // by segment number
+	wanted, lists, depth := 0, 0, 0
 	for _, p := range probings {
-		wanted += p.count
+		for _, part := range p.parts {
+			wanted += part.count
+			refine[part.segment] = ivfpq.Part{Query: p.query, Postings: part.reader.Postings(), Data: fetched{}}
+		}
 		lists += min(p.budget, len(p.probes))
+		depth += p.depth
 	}
 	wanted = min(wanted, r.search.k)
 	r.stage("coarse", fmt.Sprintf("%d lists, %d candidates", lists, depth))
 	candidates := ivfpq.NewCandidates(depth)
-	data := map[segments.ListRef][]byte{}
 	for found := -1; found < wanted; {
 		scans := takeLists(probings)
 		if len(scans) == 0 {
 			break // every list with an allowed row was scanned
 		}
-		if err := r.scanRound(ctx, scans, data, candidates); err != nil {
+		if err := r.scanRound(ctx, scans, refine, candidates); err != nil {
 			return err
 		}
-		found = len(candidates.Sorted())
+		found = candidates.Count()
 	}
 	r.stage("scan", fmt.Sprintf("%d codes", r.usage.CodesScanned))
-	return r.refine(ctx, probings, candidates, data)
+	return r.finalists(ctx, refine, candidates)
 }
 
-// probe prepares the query for every segment and chooses its lists.
-func (r *run) probe(parts []part) (out []*probing, depth int, err error) {
-	for _, p := range parts {
-		router := p.reader.Router()
-		q, err := router.Query(r.search.vector)
-		if err != nil {
-			return out, 0, err
+// probe prepares the query for every quantizer and chooses its lists.
+func (r *run) probe(parts []part) (out []*probing, err error) {
+	of := map[*ivfpq.Quantizer]*probing{}
+	for _, part := range parts {
+		postings := part.reader.Postings()
+		z := postings.Quantizer()
+		p := of[z]
+		if p == nil {
+			q, err := z.Query(r.search.vector)
+			if err != nil {
+				return out, err
+			}
+			p = &probing{query: q}
+			of[z], out = p, append(out, p)
+			q.Relate(out[0].query)
 		}
-		q.Segment = uint32(p.segment)
-		nprobe, want := router.Plan(r.search.targetRecall, r.search.k)
+		p.parts = append(p.parts, part)
+		nprobe, depth := postings.Plan(r.search.targetRecall, r.search.k)
 		if r.search.nprobe > 0 {
 			nprobe = r.search.nprobe
 		}
-		probing := &probing{part: p, query: q, budget: nprobe}
-		if p.allowed == nil {
-			probing.probes = q.Probe(nprobe)
-		} else {
-			// The rarer the matches, the further they lie: look at more lists,
-			// but never at one without any.
-			share := float64(p.count) / float64(p.reader.Rows())
-			probing.budget = int(math.Ceil(float64(nprobe) * min(8, 1/math.Sqrt(share))))
-			probing.extend()
-		}
-		out = append(out, probing)
 		// The pool is shared, so it has to be as deep as the segments' own would
 		// be together: what crowds out a row in one is there in all.
-		depth += want
+		p.budget, p.depth = max(p.budget, nprobe), p.depth+depth
 	}
-	return out, depth, nil
+	for _, p := range out {
+		matches, rows, filtered := 0, 0, false
+		for _, part := range p.parts {
+			matches, rows = matches+part.count, rows+int(part.reader.Rows())
+			filtered = filtered || part.allowed != nil
+		}
+		if !filtered {
+			p.probes = p.query.Probe(p.budget)
+			continue
+		}
+		// The rarer the matches, the further they lie: look at more lists, but
+		// never at one without any.
+		share := float64(matches) / float64(rows)
+		p.budget = int(math.Ceil(float64(p.budget) * min(8, 1/math.Sqrt(share))))
+		p.extend()
+	}
+	return out, nil
 }
 
-// takeLists returns the next lists of every segment, nearest first over all,
-// and doubles the budgets for the round after.
+// takeLists returns the next lists of every quantizer in all of its segments,
+// nearest first over all, and doubles the budgets for the round after.
 func takeLists(probings []*probing) []listScan {
 	var scans []listScan
 	for _, p := range probings {
@@ -175,22 +208,26 @@ func takeLists(probings []*probing) []listScan {
 		}
 		end := min(p.next+max(p.budget, 1), len(p.probes))
 		for _, probe := range p.probes[p.next:end] {
-			scans = append(scans, listScan{p, probe})
+			for i := range p.parts {
+				if part := &p.parts[i]; part.holds(probe.List) {
+					scans = append(scans, listScan{p, part, probe})
+				}
+			}
 		}
 		p.budget, p.next = 2*(end-p.next), end
 	}
 	slices.SortFunc(scans, func(a, b listScan) int {
-		return cmp.Or(cmp.Compare(a.probe.Distance, b.probe.Distance), cmp.Compare(a.of.segment, b.of.segment), cmp.Compare(a.probe.List, b.probe.List))
+		return cmp.Or(cmp.Compare(a.probe.Distance, b.probe.Distance), cmp.Compare(a.part.segment, b.part.segment), cmp.Compare(a.probe.List, b.probe.List))
 	})
 	return scans
 }
 
 // scanRound fetches lists in one round and scans them, nearest first, under the
-// one running threshold of candidates.
-func (r *run) scanRound(ctx context.Context, scans []listScan, data map[segments.ListRef][]byte, candidates *ivfpq.Candidates) error {
+// one running limit of candidates.
+func (r *run) scanRound(ctx context.Context, scans []listScan, refine []ivfpq.Part, candidates *ivfpq.Candidates) error {
 	refs := make([]segments.ListRef, len(scans))
 	for i, s := range scans {
-		refs[i] = segments.ListRef{Segment: s.of.segment, List: s.probe.List}
+		refs[i] = segments.ListRef{Segment: s.part.segment, List: s.probe.List}
 	}
 	lists, err := r.st.view.Lists(ctx, refs)
 	if err != nil {
@@ -200,49 +237,31 @@ func (r *run) scanRound(ctx context.Context, scans []listScan, data map[segments
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		data[refs[i]] = lists[i]
-		if err := s.of.query.ScanList(s.probe, lists[i], ivfpq.Bitmap(s.of.allowed), candidates); err != nil {
+		postings := s.part.reader.Postings()
+		refine[s.part.segment].Data.(fetched)[s.probe.List] = lists[i]
+		if err := s.of.query.ScanList(s.probe, postings, lists[i], ivfpq.Bitmap(s.part.allowed), uint32(s.part.segment), candidates); err != nil {
 			return err
 		}
+		l := postings.Lists()[s.probe.List]
 		r.usage.ListsProbed++
-		r.usage.CodesScanned += int(s.of.reader.Router().Lists()[s.probe.List].Count)
+		r.usage.CodesScanned += int(l.Count + l.Spilled)
 	}
 	return nil
 }
 
-// refine sharpens the candidates with their refine codes and scores the best in
-// float32.
-func (r *run) refine(ctx context.Context, probings []*probing, candidates *ivfpq.Candidates, data map[segments.ListRef][]byte) error {
-	bySegment := map[uint32]*probing{}
-	for _, p := range probings {
-		bySegment[uint32(p.segment)] = p
+// finalists sharpens the candidates with their refine codes and scores the best
+// in float32.
+func (r *run) finalists(ctx context.Context, refine []ivfpq.Part, candidates *ivfpq.Candidates) error {
+	found := candidates.Count()
+	keys, err := candidates.Finalists(r.search.k, refine)
+	if err != nil {
+		return err
 	}
-	found := candidates.Sorted()
-	slices.SortFunc(found, func(a, b ivfpq.Candidate) int {
-		return cmp.Or(cmp.Compare(a.Segment, b.Segment), cmp.Compare(a.Ordinal, b.Ordinal))
-	})
-	for from := 0; from < len(found); {
-		p := bySegment[found[from].Segment]
-		router := p.reader.Router()
-		list, ok := router.ListOf(found[from].Ordinal)
-		if !ok {
-			panic(fmt.Sprintf("BUG: candidate row %d of segment %d is in no list", found[from].Ordinal, p.segment))
-		}
-		l, to := router.Lists()[list], from
-		for to < len(found) && found[to].Segment == found[from].Segment && found[to].Ordinal < l.First+l.Count {
-			to++
-		}
-		if err := p.query.RefineList(list, data[segments.ListRef{Segment: p.segment, List: list}], found[from:to]); err != nil {
-			return err
-		}
-		from = to
-	}
-	slices.SortFunc(found, ivfpq.Candidate.Compare)
-	finalists := found[:min(len(found), ivfpq.Finish(r.search.k))]
-	r.stage("refine", fmt.Sprintf("%d candidates", len(found)))
-	at := make([]segments.Location, len(finalists))
-	for i, c := range finalists {
-		at[i] = segments.Location{Segment: int(c.Segment), Ordinal: c.Ordinal}
+	r.stage("refine", fmt.Sprintf("%d candidates", found))
+	at := make([]segments.Location, len(keys))
+	for i, key := range keys {
+		row := ivfpq.RowOf(key)
+		at[i] = segments.Location{Segment: int(row.Segment), Ordinal: row.Ordinal}
 	}
 	r.usage.Reranked += len(at)
 	if err := r.score(ctx, at); err != nil {

@@ -24,8 +24,9 @@ type BuildConfig struct {
 	Metric ivfpq.Metric
 	Seed   uint64 // of the rotation and of sampling; any value
 	Dir    string // where the two files are made before they are uploaded
-	// Index overrides what the index chooses by itself; the zero value is right
-	// for every use but tests. Dim, Metric and Seed in it are ignored.
+	// Index has the collection's quantizer and what is known of rows, and
+	// overrides what the index chooses by itself. Dim, Metric and Seed in it are
+	// ignored.
 	Index ivfpq.Config
 }
 
@@ -38,6 +39,8 @@ type Built struct {
 	data, index    manifest.Ref // keys are not yet known
 	footer         manifest.Extent
 	minSeq, maxSeq uint64
+	kind           ivfpq.Kind
+	quantizer      *ivfpq.Quantizer // nil for an exact index
 }
 
 // Build trains, encodes and writes rows as a segment below cfg.Dir. Memory is
@@ -62,7 +65,7 @@ func Build(ctx context.Context, cfg BuildConfig, rows *Rows) (_ *Built, err erro
 	if err != nil {
 		return nil, fmt.Errorf("build segment index: %w", err)
 	}
-	b.Order = index.Order
+	b.Order, b.kind, b.quantizer = index.Order, index.Kind, index.Quantizer
 	sums, err := b.writeData(ctx, cfg.Dim, rows)
 	if err != nil {
 		return nil, fmt.Errorf("build segment data: %w", err)
@@ -130,7 +133,10 @@ func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.In
 			return err
 		}
 		buf = index.AppendList(buf[:0], i)
-		lists = listEntry{offset: w.size, length: uint32(len(buf)), first: l.First, count: l.Count, crc32c: crc32.Checksum(buf, blob.Castagnoli)}.append(lists)
+		lists = listEntry{
+			List: l, offset: w.size, length: uint32(len(buf)), crc32c: crc32.Checksum(buf, blob.Castagnoli),
+			scan: crc32.Checksum(buf[:index.Quantizer.ScanSize(l)], blob.Castagnoli),
+		}.append(lists)
 		if err := w.writeAligned(buf); err != nil {
 			return err
 		}
@@ -149,16 +155,22 @@ func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.In
 	}
 	props := properties{
 		rows: uint32(rows.Len()), dim: uint32(cfg.Dim), metric: cfg.Metric, kind: index.Kind, listCount: uint32(len(index.Lists)),
-		exponent: index.Exponent, seed: index.Seed, listsEnd: listsEnd, dataSize: b.data.Size,
+		listsEnd: listsEnd, dataSize: b.data.Size, residual: index.Residual,
 	}
-	foot := encodeFooter(w.size, []section{
-		{tagProperties, props.encode()},
-		{tagCentroids, appendFloat32s(nil, index.Centroids)},
+	sections := []section{
 		{tagLists, lists},
 		{tagCalibration, encodeCalibration(index.Calibration)},
 		{tagIDFences, encodeFences(fences)},
 		{tagDataSums, appendUint32s(nil, dataSums)},
-	})
+	}
+	if index.Quantizer != nil {
+		stored := index.Quantizer.AppendBinary(nil)
+		props.quantizer = crc32.Checksum(stored, blob.Castagnoli)
+		if index.Kind == ivfpq.Flat {
+			sections = append(sections, section{tagQuantizer, stored})
+		}
+	}
+	foot := encodeFooter(w.size, append([]section{{tagProperties, props.encode()}}, sections...))
 	b.footer = manifest.Extent{Offset: w.size, Length: len(foot), CRC32C: crc32.Checksum(foot, blob.Castagnoli)}
 	if _, err := w.Write(foot); err != nil {
 		return err
@@ -167,9 +179,23 @@ func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.In
 	return err
 }
 
+// Quantizer is the one that the manifest has to name beside the segment: the
+// one given to Build, or one that was trained. It is nil for an index that
+// shares none.
+func (b *Built) Quantizer() *ivfpq.Quantizer {
+	if b.kind != ivfpq.IVF {
+		return nil
+	}
+	return b.quantizer
+}
+
 // Upload puts both files under the keys of a segment that was never used
-// before and returns the manifest's entry for it.
-func (b *Built) Upload(ctx context.Context, store blob.Store, collection, segment string) (manifest.Segment, error) {
+// before and returns the manifest's entry for it. quantizer is the id under
+// which the manifest names Quantizer, empty where that is nil.
+func (b *Built) Upload(ctx context.Context, store blob.Store, collection, segment, quantizer string) (manifest.Segment, error) {
+	if (b.Quantizer() == nil) != (quantizer == "") {
+		panic(fmt.Sprintf("BUG: a segment of kind %v with quantizer %q", b.kind, quantizer))
+	}
 	data, index := b.data, b.index
 	data.Key, index.Key = manifest.DataKey(collection, segment), manifest.IndexKey(collection, segment)
 	for _, f := range []struct {
@@ -182,7 +208,7 @@ func (b *Built) Upload(ctx context.Context, store blob.Store, collection, segmen
 	}
 	return manifest.Segment{
 		ID: segment, Rows: uint32(len(b.Order)), MinSeq: b.minSeq, MaxSeq: b.maxSeq,
-		Data: data, Index: index, Footer: b.footer,
+		Data: data, Index: index, Footer: b.footer, Quantizer: quantizer,
 	}, nil
 }
 

@@ -29,6 +29,43 @@ func (v *View) Lists(ctx context.Context, refs []ListRef) ([][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read posting lists: %w", err)
 	}
+	for i, ref := range refs {
+		r := v.Segments[ref.Segment].Reader
+		if r.footer.version > 1 {
+			continue
+		}
+		list := r.footer.lists[ref.List]
+		if out[i], err = r.postings.Quantizer().UpgradeV1(list.List, out[i]); err != nil {
+			return nil, fmt.Errorf("posting list %d of segment %q: %w: %w", ref.List, r.segment.ID, err, blob.ErrCorrupt)
+		}
+	}
+	return out, nil
+}
+
+// ListBytes has the bytes of a segment's posting lists, nil for those that are
+// not at hand.
+type ListBytes [][]byte
+
+// List implements ivfpq.ListData.
+func (l ListBytes) List(list uint32) []byte { return l[list] }
+
+// listsAtOnce is how many lists of a segment are asked for in one call.
+const listsAtOnce = 256
+
+// AllLists reads every posting list of a segment.
+func (v *View) AllLists(ctx context.Context, segment int) (ListBytes, error) {
+	out := make(ListBytes, 0, len(v.Segments[segment].footer.lists))
+	for len(out) < cap(out) {
+		refs := make([]ListRef, min(listsAtOnce, cap(out)-len(out)))
+		for i := range refs {
+			refs[i] = ListRef{Segment: segment, List: uint32(len(out) + i)}
+		}
+		part, err := v.Lists(ctx, refs)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, part...)
+	}
 	return out, nil
 }
 

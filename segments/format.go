@@ -15,8 +15,9 @@ import (
 // Numbers of index.ivf, as FORMAT.md draws it. Version ledger:
 //
 //	1  first: one quantizer a segment, sign codes, no spill
+//	2  quantizers shared by segments, spilled rows, factors as halves
 const (
-	Version        = 1
+	Version        = 2
 	ReadMinVersion = 1
 
 	magic      = "AKIDBIVF" // first and last eight bytes of the file
@@ -36,7 +37,8 @@ const (
 	// ids of 36 bytes a look-up reads 44 KiB.
 	idBlockEntries   = 1024
 	idFenceSize      = 24 // and the id
-	listEntrySize    = 24
+	listEntrySize    = 32
+	listEntrySizeV1  = 24
 	calibrationSize  = 12
 	propertiesSize   = 64
 	maxFooterBytes   = 1 << 30
@@ -48,11 +50,12 @@ const (
 // Section tags. Numbers are never reused.
 const (
 	tagProperties  = 1 // what the segment is: dimension, metric, counts, seeds
-	tagCentroids   = 2 // float32, lists × CodeDim, rotated space
+	tagCentroids   = 2 // version 1 only: float32, lists × CodeDim, rotated space
 	tagLists       = 3 // directory of posting lists
 	tagCalibration = 4 // recall → probes and refine depth
 	tagIDFences    = 5 // first id, place and checksum of every id-table block
 	tagDataSums    = 6 // CRC32C of every block of data.parquet
+	tagQuantizer   = 7 // of a flat index, which shares none
 )
 
 // ErrUnsupported: the file was written by a version this one does not know.
@@ -60,31 +63,35 @@ var ErrUnsupported = errors.New("unsupported format version")
 
 // properties is the fixed part of the footer.
 type properties struct {
+	version   uint32
 	rows      uint32
 	dim       uint32
 	metric    ivfpq.Metric
 	kind      ivfpq.Kind
-	exponent  int    // of the index's scale, see ivfpq.Params
-	seed      uint64 // of the rotation
-	listsEnd  int64  // where the posting lists end and the id table begins
-	dataSize  int64  // bytes of data.parquet
+	exponent  int     // version 1 only: of the index's scale, see ivfpq.Params
+	seed      uint64  // version 1 only: of the rotation
+	listsEnd  int64   // where the posting lists end and the id table begins
+	dataSize  int64   // bytes of data.parquet
+	quantizer uint32  // CRC32C of the stored quantizer; 0 for an exact index
+	residual  float64 // mean squared distance of the rows coded for this segment to their centroids
 	listCount uint32
 }
 
 // listEntry is one line of the list directory.
 type listEntry struct {
+	ivfpq.List
 	offset int64
 	length uint32
-	first  uint32 // first row
-	count  uint32 // rows
 	crc32c uint32
+	scan   uint32 // CRC32C of the part that a scan reads
 }
 
 // footer is everything a reader needs before it can search: one contiguous
 // run of bytes at the end of index.ivf, read once and used in place.
 type footer struct {
 	properties
-	centroids   []float32
+	centroids   []float32 // version 1 only
+	quantizer   []byte    // stored form, of a flat index
 	lists       []listEntry
 	calibration []ivfpq.Calibration
 	fences      []fence
@@ -130,16 +137,28 @@ func decodeFooter(b []byte) (*footer, error) {
 		return nil, err
 	}
 	f := &footer{}
-	steps := []struct {
+	type step struct {
 		tag   uint32
 		parse func([]byte) error
-	}{
-		{tagProperties, f.parseProperties},
-		{tagCentroids, f.parseCentroids},
+	}
+	properties, ok := sections[tagProperties]
+	if !ok {
+		return nil, fmt.Errorf("footer has no section %d: %w", tagProperties, blob.ErrCorrupt)
+	}
+	if err := f.parseProperties(properties); err != nil {
+		return nil, fmt.Errorf("footer section %d: %w", tagProperties, err)
+	}
+	steps := []step{
 		{tagLists, f.parseLists},
 		{tagCalibration, f.parseCalibration},
 		{tagIDFences, f.parseFences},
 		{tagDataSums, f.parseDataSums},
+	}
+	switch {
+	case f.version == 1:
+		steps = append(steps, step{tagCentroids, f.parseCentroids})
+	case f.kind == ivfpq.Flat:
+		steps = append(steps, step{tagQuantizer, f.parseQuantizer})
 	}
 	for _, s := range steps {
 		data, ok := sections[s.tag]
@@ -201,10 +220,10 @@ func (p properties) encode() []byte {
 	b[12], b[13] = byte(p.metric), byte(p.kind)
 	le.PutUint32(b[16:], p.listCount)
 	le.PutUint32(b[20:], dataBlockSize)
-	le.PutUint64(b[24:], p.seed)
 	le.PutUint64(b[32:], uint64(p.listsEnd))
 	le.PutUint64(b[40:], uint64(p.dataSize))
-	le.PutUint32(b[48:], uint32(int32(p.exponent)))
+	le.PutUint32(b[52:], p.quantizer)
+	le.PutUint64(b[56:], math.Float64bits(p.residual))
 	return b
 }
 
@@ -220,18 +239,21 @@ func (f *footer) parseProperties(b []byte) error {
 		return fmt.Errorf("%d bytes, want %d: %w", len(b), propertiesSize, blob.ErrCorrupt)
 	}
 	f.properties = properties{
-		rows: le.Uint32(b[4:]), dim: le.Uint32(b[8:]),
+		version: le.Uint32(b),
+		rows:    le.Uint32(b[4:]), dim: le.Uint32(b[8:]),
 		metric: ivfpq.Metric(b[12]), kind: ivfpq.Kind(b[13]),
 		listCount: le.Uint32(b[16:]),
 		seed:      le.Uint64(b[24:]),
 		listsEnd:  int64(le.Uint64(b[32:])), dataSize: int64(le.Uint64(b[40:])),
-		exponent: int(int32(le.Uint32(b[48:]))),
+		exponent:  int(int32(le.Uint32(b[48:]))),
+		quantizer: le.Uint32(b[52:]),
+		residual:  math.Float64frombits(le.Uint64(b[56:])),
 	}
 	if bs := le.Uint32(b[20:]); bs != dataBlockSize {
 		return fmt.Errorf("data block size %d, want %d: %w", bs, dataBlockSize, blob.ErrCorrupt)
 	}
 	if f.rows == 0 || f.rows > maxRows || f.dim == 0 || f.dim > 16384 || f.listCount > maxListsPossible ||
-		f.listsEnd < headerSize || f.dataSize < 0 {
+		f.listsEnd < headerSize || f.dataSize < 0 || !(f.residual >= 0 && f.residual <= math.MaxFloat64) {
 		return fmt.Errorf("%+v is out of range: %w", f.properties, blob.ErrCorrupt)
 	}
 	return nil
@@ -246,29 +268,47 @@ func (f *footer) parseCentroids(b []byte) error {
 	return nil
 }
 
+func (f *footer) parseQuantizer(b []byte) error {
+	if got := crc32.Checksum(b, blob.Castagnoli); got != f.properties.quantizer {
+		return fmt.Errorf("crc32c %08x, want %08x: %w", got, f.properties.quantizer, blob.ErrCorrupt)
+	}
+	f.quantizer = b
+	return nil
+}
+
 func (e listEntry) append(dst []byte) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint64(dst, uint64(e.offset))
-	dst = le.AppendUint32(dst, e.length)
-	dst = le.AppendUint32(dst, e.first)
-	dst = le.AppendUint32(dst, e.count)
-	return le.AppendUint32(dst, e.crc32c)
+	for _, x := range []uint32{e.length, e.First, e.Count, e.Spilled, e.crc32c, e.scan} {
+		dst = le.AppendUint32(dst, x)
+	}
+	return dst
 }
 
 func (f *footer) parseLists(b []byte) error {
-	if len(b) != int(f.listCount)*listEntrySize {
+	size := listEntrySize
+	if f.version == 1 {
+		size = listEntrySizeV1
+	}
+	if len(b) != int(f.listCount)*size {
 		return fmt.Errorf("%d bytes for %d lists: %w", len(b), f.listCount, blob.ErrCorrupt)
 	}
 	le := binary.LittleEndian
 	f.lists = make([]listEntry, f.listCount)
 	next := uint64(0)
 	for i := range f.lists {
-		e := b[i*listEntrySize:]
-		l := listEntry{offset: int64(le.Uint64(e)), length: le.Uint32(e[8:]), first: le.Uint32(e[12:]), count: le.Uint32(e[16:]), crc32c: le.Uint32(e[20:])}
-		if uint64(l.first) != next || l.offset < headerSize {
-			return fmt.Errorf("list %d begins at row %d, want %d: %w", i, l.first, next, blob.ErrCorrupt)
+		e := b[i*size:]
+		l := listEntry{offset: int64(le.Uint64(e)), length: le.Uint32(e[8:])}
+		l.First, l.Count = le.Uint32(e[12:]), le.Uint32(e[16:])
+		if f.version == 1 {
+			l.crc32c = le.Uint32(e[20:])
+		} else {
+			l.Spilled, l.crc32c, l.scan = le.Uint32(e[20:]), le.Uint32(e[24:]), le.Uint32(e[28:])
 		}
-		next += uint64(l.count)
+		if uint64(l.First) != next || l.offset < headerSize {
+			return fmt.Errorf("list %d begins at row %d, want %d: %w", i, l.First, next, blob.ErrCorrupt)
+		}
+		next += uint64(l.Count)
 		f.lists[i] = l
 	}
 	if len(f.lists) > 0 && next != uint64(f.rows) {

@@ -35,15 +35,16 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("number of sections, at most %d ", maxSections),
 		fmt.Sprintf("### Directory, %d bytes a section", tocEntrySize),
 		fmt.Sprintf("| %d | properties | %d bytes", tagProperties, propertiesSize),
-		fmt.Sprintf("| %d | centroids |", tagCentroids),
-		fmt.Sprintf("| %d | lists | %d bytes a list", tagLists, listEntrySize),
+		fmt.Sprintf("| %d | centroids, version 1 only |", tagCentroids),
+		fmt.Sprintf("| %d | quantizer, of a flat index |", tagQuantizer),
+		fmt.Sprintf("| %d | lists | %d bytes a list (%d in version 1)", tagLists, listEntrySize, listEntrySizeV1),
 		fmt.Sprintf("| %d | calibration | %d bytes an entry", tagCalibration, calibrationSize),
 		fmt.Sprintf("| %d | id fences | %d bytes and an id", tagIDFences, idFenceSize),
 		fmt.Sprintf("| %d | data checksums | CRC32C u32 of every block of %d bytes", tagDataSums, dataBlockSize),
 		fmt.Sprintf("in bytewise order, %d to a block", idBlockEntries),
 		fmt.Sprintf("metric: %d l2, %d dot, %d cosine", ivfpq.L2, ivfpq.Dot, ivfpq.Cosine),
 		fmt.Sprintf("kind: %d exact (no lists), %d flat (one list), %d ivf", ivfpq.Exact, ivfpq.Flat, ivfpq.IVF),
-		fmt.Sprintf("| %d | first |", Version),
+		"| 1 | first |", fmt.Sprintf("| %d | ", Version),
 	} {
 		if !strings.Contains(doc, want) {
 			t.Errorf("FORMAT.md does not say %q", want)
@@ -54,11 +55,11 @@ func TestFormatDocument(t *testing.T) {
 // TestPropertiesGolden pins every field to its place.
 func TestPropertiesGolden(t *testing.T) {
 	got := fmt.Sprintf("%x", properties{
-		rows: 0x01020304, dim: 0x0506, metric: ivfpq.Cosine, kind: ivfpq.IVF, exponent: -2,
-		seed: 0x1112131415161718, listsEnd: 0x2122232425262728, dataSize: 0x3132333435363738, listCount: 0x41424344,
+		rows: 0x01020304, dim: 0x0506, metric: ivfpq.Cosine, kind: ivfpq.IVF, quantizer: 0x51525354, residual: 0.5,
+		listsEnd: 0x2122232425262728, dataSize: 0x3132333435363738, listCount: 0x41424344,
 	}.encode())
-	want := "01000000" + "04030201" + "06050000" + "03" + "03" + "0000" + "44434241" + "00800000" +
-		"1817161514131211" + "2827262524232221" + "3837363534333231" + "feffffff" + "000000000000000000000000"
+	want := "02000000" + "04030201" + "06050000" + "03" + "03" + "0000" + "44434241" + "00800000" +
+		"0000000000000000" + "2827262524232221" + "3837363534333231" + "00000000" + "54535251" + "000000000000e03f"
 	if got != want {
 		t.Errorf("properties\n got %s\nwant %s", got, want)
 	}
@@ -89,6 +90,9 @@ func TestReadsEveryVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			store := memblob.New()
+			if b, err := os.ReadFile(filepath.Join(dir, "quantizer.ivq")); err == nil {
+				put(t, store, manifest.QuantizerKey(testCollection, fix.Segment.Quantizer), b)
+			}
 			for _, name := range []string{"data.parquet", "index.ivf"} {
 				b, err := os.ReadFile(filepath.Join(dir, name))
 				if err != nil {
@@ -96,7 +100,7 @@ func TestReadsEveryVersion(t *testing.T) {
 				}
 				put(t, store, manifest.SegmentPrefix(testCollection, fix.Segment.ID)+name, b)
 			}
-			if err := readAll(t.Context(), store, fix.Segment, rows, fix.Order, dim); err != nil {
+			if err := readAll(t.Context(), store, fix.Segment, quantizers(t, store, fix.Segment), rows, fix.Order, dim); err != nil {
 				t.Fatal(err)
 			}
 			checkNearest(t, store, fix, rows, dim)
@@ -112,40 +116,36 @@ type fixture struct {
 }
 
 // checkNearest searches every row through the stored codes, which must still
-// mean what they meant: a row is among the three nearest to itself once all
+// mean what they meant: a row is among the few nearest to itself once all
 // candidates are refined.
 func checkNearest(t *testing.T, store blob.Store, fix fixture, rows *Rows, dim int) {
 	t.Helper()
 	v := open(t, store, dim, fix.Segment)
-	router := v.Segments[0].Router()
-	var refs []ListRef
-	for i := range router.Lists() {
-		refs = append(refs, ListRef{0, uint32(i)})
-	}
-	lists, err := v.Lists(t.Context(), refs)
+	lists, err := v.AllLists(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := v.Segments[0].Postings()
 	for ordinal, in := range fix.Order {
-		q, err := router.Query(rows.Vectors[int(in)*dim : (int(in)+1)*dim])
+		q, err := p.Quantizer().Query(rows.Vectors[int(in)*dim : (int(in)+1)*dim])
 		if err != nil {
 			t.Fatal(err)
 		}
-		var all []ivfpq.Candidate
-		for _, p := range q.Probe(len(lists)) {
-			found := ivfpq.NewCandidates(rows.Len())
-			if err := q.ScanList(p, lists[p.List], nil, found); err != nil {
+		found := ivfpq.NewCandidates(2 * rows.Len())
+		for _, probe := range q.Probe(len(lists)) {
+			if err := q.ScanList(probe, p, lists[probe.List], nil, 0, found); err != nil {
 				t.Fatal(err)
 			}
-			of := found.Sorted()
-			if err := q.RefineList(p.List, lists[p.List], of); err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, of...)
 		}
-		slices.SortFunc(all, ivfpq.Candidate.Compare)
-		if len(all) != rows.Len() || !slices.ContainsFunc(all[:3], func(c ivfpq.Candidate) bool { return c.Ordinal == uint32(ordinal) }) {
-			t.Errorf("row %d is not among the three nearest of %d to itself", ordinal, len(all))
+		if found.Count() != rows.Len() {
+			t.Errorf("%d rows of %d in the lists", found.Count(), rows.Len())
+		}
+		nearest, err := found.Finalists(1, []ivfpq.Part{{Query: q, Postings: p, Data: lists}}) // Finish(1) of them
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(nearest, func(key uint64) bool { return ivfpq.RowOf(key).Ordinal == uint32(ordinal) }) {
+			t.Errorf("row %d is not among the %d nearest to itself", ordinal, len(nearest))
 		}
 		q.Release()
 	}
@@ -161,7 +161,7 @@ func writeFixture(t *testing.T, rows *Rows, dim int) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, ref := range []manifest.Ref{seg.Data, seg.Index} {
+	for name, ref := range map[string]manifest.Ref{"data.parquet": seg.Data, "index.ivf": seg.Index, "quantizer.ivq": quantizers(t, store, seg)[0].Ref} {
 		b, _, err := store.Get(t.Context(), ref.Key)
 		if err != nil {
 			t.Fatal(err)
@@ -169,7 +169,7 @@ func writeFixture(t *testing.T, rows *Rows, dim int) {
 		if crc32.Checksum(b, blob.Castagnoli) != ref.CRC32C {
 			t.Fatalf("%q does not have its checksum", ref.Key)
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(ref.Key)), b, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

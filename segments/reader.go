@@ -19,8 +19,9 @@ type Reader struct {
 	segment manifest.Segment
 	ranges  blob.RangeReader
 	footer  *footer
-	router  *ivfpq.Router
-	data    *dataFile
+	// postings are nil for an exact index.
+	postings *ivfpq.Postings
+	data     *dataFile
 }
 
 // dataFile is data.parquet, opened at first use.
@@ -30,8 +31,9 @@ type dataFile struct {
 }
 
 // Open reads a segment's footer in one request and checks it against the
-// manifest.
-func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, dim int, metric ivfpq.Metric) (*Reader, error) {
+// manifest. shared is the quantizer that the manifest names for it, nil for
+// none.
+func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, dim int, metric ivfpq.Metric, shared *Quantizer) (*Reader, error) {
 	fail := func(err error) (*Reader, error) { return nil, fmt.Errorf("open segment %q: %w", seg.ID, err) }
 	if seg.Footer.Length < tailSize || seg.Footer.Length > maxFooterBytes || seg.Footer.Offset < headerSize ||
 		seg.Footer.Offset+int64(seg.Footer.Length) != seg.Index.Size {
@@ -49,19 +51,55 @@ func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, di
 		return fail(fmt.Errorf("footer says %d rows of %d dimensions, %v, %d bytes of data; manifest says %d, %d, %v, %d: %w",
 			f.rows, f.dim, f.metric, f.dataSize, seg.Rows, dim, metric, seg.Data.Size, blob.ErrCorrupt))
 	}
-	lists := make([]ivfpq.List, len(f.lists))
-	params := ivfpq.Params{Dim: dim, Metric: metric, Seed: f.seed, Kind: f.kind, Exponent: f.exponent}
-	for i, l := range f.lists {
-		lists[i] = ivfpq.List{First: l.first, Count: l.count}
-		if want := ivfpq.ListSize(params, int(l.count)); int(l.length) != want || l.offset+int64(want) > f.listsEnd {
-			return fail(fmt.Errorf("list %d of %d rows has %d bytes at %d, want %d below %d: %w", i, l.count, l.length, l.offset, want, f.listsEnd, blob.ErrCorrupt))
-		}
+	r := &Reader{segment: seg, ranges: ranges, footer: f, data: &dataFile{}}
+	if f.kind == ivfpq.Exact {
+		return r, nil
 	}
-	router, err := ivfpq.NewRouter(params, f.centroids, lists, f.calibration)
+	z, err := f.ownQuantizer()
 	if err != nil {
 		return fail(err)
 	}
-	return &Reader{segment: seg, ranges: ranges, footer: f, router: router, data: &dataFile{}}, nil
+	if z == nil {
+		if shared == nil || shared.crc32c != f.properties.quantizer {
+			return fail(fmt.Errorf("index was built with a quantizer of crc32c %08x, manifest names another: %w", f.properties.quantizer, blob.ErrCorrupt))
+		}
+		z = shared.Quantizer
+	}
+	lists := make([]ivfpq.List, len(f.lists))
+	for i, l := range f.lists {
+		lists[i] = l.List
+		want := z.ListSize(l.List)
+		if f.version == 1 {
+			want = ivfpq.V1ListSize(dim, int(l.Count))
+		}
+		if int(l.length) != want || l.offset+int64(want) > f.listsEnd {
+			return fail(fmt.Errorf("list %d of %d rows has %d bytes at %d, want %d below %d: %w", i, l.Count, l.length, l.offset, want, f.listsEnd, blob.ErrCorrupt))
+		}
+	}
+	if r.postings, err = ivfpq.NewPostings(z, lists, f.calibration); err != nil {
+		return fail(fmt.Errorf("%w: %w", err, blob.ErrCorrupt))
+	}
+	return r, nil
+}
+
+// ownQuantizer is the quantizer that the segment carries; nil if it shares one.
+func (f *footer) ownQuantizer() (*ivfpq.Quantizer, error) {
+	if f.version == 1 {
+		params := ivfpq.Params{Dim: int(f.dim), Metric: f.metric, Seed: f.seed, Exponent: f.exponent}
+		lists := make([]ivfpq.List, len(f.lists))
+		for i, l := range f.lists {
+			lists[i] = l.List
+		}
+		z, err := ivfpq.V1Quantizer(params, f.centroids, lists)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", err, blob.ErrCorrupt)
+		}
+		return z, nil
+	}
+	if f.kind != ivfpq.Flat {
+		return nil, nil
+	}
+	return decodeQuantizer(f.quantizer, int(f.dim), f.metric)
 }
 
 // Segment is the manifest's entry the reader was opened with; its delete vector
@@ -71,8 +109,12 @@ func (r *Reader) Segment() manifest.Segment { return r.segment }
 // Rows is how many rows the segment has, deleted ones included.
 func (r *Reader) Rows() uint32 { return r.footer.rows }
 
-// Router is the index's entry point.
-func (r *Reader) Router() *ivfpq.Router { return r.router }
+// Postings are the index's entry point; nil for an exact index.
+func (r *Reader) Postings() *ivfpq.Postings { return r.postings }
+
+// Residual is the mean squared distance of the rows that were coded for the
+// segment to their centroids, in the quantizer's scaled space.
+func (r *Reader) Residual() float64 { return r.footer.residual }
 
 // Kind is the segment's size class.
 func (r *Reader) Kind() ivfpq.Kind { return r.footer.kind }

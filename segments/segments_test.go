@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -50,11 +51,22 @@ func makeRows(rng *rand.Rand, prefix string, n, dim int) *Rows {
 // order.
 func build(t testing.TB, store blob.Store, id string, dim int, kind ivfpq.Kind, rows *Rows) (manifest.Segment, []uint32) {
 	t.Helper()
-	b, err := Build(t.Context(), BuildConfig{Dim: dim, Metric: ivfpq.L2, Seed: 7, Dir: t.TempDir(), Index: ivfpq.Config{Kind: kind}}, rows)
+	lists := 0
+	if rows.Len() < 1000 {
+		lists = 5 // or there would be one, and nothing spilled
+	}
+	b, err := Build(t.Context(), BuildConfig{Dim: dim, Metric: ivfpq.L2, Seed: 7, Dir: t.TempDir(), Index: ivfpq.Config{Kind: kind, Lists: lists}}, rows)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seg, err := b.Upload(t.Context(), store, testCollection, id)
+	quantizer := ""
+	if z := b.Quantizer(); z != nil {
+		quantizer = quantizerOf(id)
+		if _, err := PutQuantizer(t.Context(), store, testCollection, quantizer, z); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seg, err := b.Upload(t.Context(), store, testCollection, id, quantizer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,9 +76,38 @@ func build(t testing.TB, store blob.Store, id string, dim int, kind ivfpq.Kind, 
 	return seg, b.Order
 }
 
+// quantizerOf is the id that build gives to the quantizer of a segment.
+func quantizerOf(segment string) string { return "Q" + segment }
+
+// quantizers are the manifest's entries for those of segments that build made.
+func quantizers(t testing.TB, store blob.Store, segs ...manifest.Segment) (out []manifest.Quantizer) {
+	t.Helper()
+	for _, seg := range segs {
+		if seg.Quantizer == "" {
+			continue
+		}
+		key := manifest.QuantizerKey(testCollection, seg.Quantizer)
+		b, _, err := store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := ivfpq.DecodeQuantizer(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, manifest.Quantizer{
+			ID: seg.Quantizer, Rows: z.Rows, Lists: uint32(z.Lists()),
+			Ref: manifest.Ref{Key: key, Size: int64(len(b)), CRC32C: crc32.Checksum(b, blob.Castagnoli)},
+		})
+	}
+	return out
+}
+
 func open(t testing.TB, store blob.Store, dim int, segs ...manifest.Segment) *View {
 	t.Helper()
-	snap := &manifest.Snapshot{Collection: manifest.Collection{ID: testCollection, Dimension: dim, Metric: "l2"}, Segments: segs}
+	snap := &manifest.Snapshot{
+		Collection: manifest.Collection{ID: testCollection, Dimension: dim, Metric: "l2"}, Segments: segs, Quantizers: quantizers(t, store, segs...),
+	}
 	v, err := OpenView(t.Context(), blob.Direct(store), snap, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -193,16 +234,22 @@ func checkLookup(t *testing.T, r *Reader, rows *Rows, order []uint32) {
 func checkLists(t *testing.T, v *View) {
 	t.Helper()
 	r := v.Segments[0].Reader
-	var refs []ListRef
-	for i := range r.Router().Lists() {
-		refs = append(refs, ListRef{0, uint32(i)})
-	}
-	lists, err := v.Lists(t.Context(), refs)
+	lists, err := v.AllLists(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, l := range r.Router().Lists() {
-		if want := ivfpq.ListSize(r.Router().Params, int(l.Count)); len(lists[i]) != want {
+	if r.Kind() == ivfpq.Exact {
+		if len(lists) != 0 || r.Postings() != nil {
+			t.Fatalf("an exact index has %d lists", len(lists))
+		}
+		return
+	}
+	p := r.Postings()
+	if len(lists) != p.Quantizer().Lists() || p.Rows() != r.Rows() {
+		t.Fatalf("%d lists of %d rows, want %d of %d", len(lists), p.Rows(), p.Quantizer().Lists(), r.Rows())
+	}
+	for i, l := range p.Lists() {
+		if want := p.Quantizer().ListSize(l); len(lists[i]) != want {
 			t.Fatalf("list %d has %d bytes, want %d", i, len(lists[i]), want)
 		}
 	}
@@ -228,7 +275,8 @@ func TestEveryFlippedBitIsDetected(t *testing.T) {
 	store := memblob.New()
 	rows := makeRows(rand.New(rand.NewPCG(3, 3)), "k", 90, dim)
 	seg, order := build(t, store, "S", dim, ivfpq.IVF, rows)
-	for _, ref := range []manifest.Ref{seg.Data, seg.Index} {
+	zs := quantizers(t, store, seg)
+	for _, ref := range []manifest.Ref{seg.Data, seg.Index, zs[0].Ref} {
 		whole := make([]byte, ref.Size)
 		if err := store.ReadRange(t.Context(), ref.Key, 0, whole); err != nil {
 			t.Fatal(err)
@@ -238,7 +286,7 @@ func TestEveryFlippedBitIsDetected(t *testing.T) {
 			damaged := bytes.Clone(whole)
 			damaged[at] ^= 1 << (at % 8)
 			put(t, store, ref.Key, damaged)
-			if readAll(t.Context(), store, seg, rows, order, dim) != nil {
+			if readAll(t.Context(), store, seg, zs, rows, order, dim) != nil {
 				detected++
 			}
 		}
@@ -249,7 +297,7 @@ func TestEveryFlippedBitIsDetected(t *testing.T) {
 		}
 		t.Logf("%q: %d of %d flips detected, the rest without effect", ref.Key, detected, len(whole))
 	}
-	if err := readAll(t.Context(), store, seg, rows, order, dim); err != nil {
+	if err := readAll(t.Context(), store, seg, zs, rows, order, dim); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -263,11 +311,13 @@ func put(t testing.TB, store blob.Store, key string, b []byte) {
 
 // readAll reads everything a segment holds and fails the test's way only by
 // panicking: a wrong answer is a panic, a detected fault an error.
-func readAll(ctx context.Context, store blob.Store, seg manifest.Segment, rows *Rows, order []uint32, dim int) error {
-	r, err := Open(ctx, blob.Direct(store), seg, dim, ivfpq.L2)
+func readAll(ctx context.Context, store blob.Store, seg manifest.Segment, zs []manifest.Quantizer, rows *Rows, order []uint32, dim int) error {
+	snap := &manifest.Snapshot{Collection: manifest.Collection{ID: testCollection, Dimension: dim, Metric: "l2"}, Segments: []manifest.Segment{seg}, Quantizers: zs}
+	v, err := OpenView(ctx, blob.Direct(store), snap, nil)
 	if err != nil {
 		return err
 	}
+	r := v.Segments[0].Reader
 	if err := r.Scan(ctx, 0, r.Rows(), columns.ProjectAll, func(first uint32, batch []columns.Row) error {
 		for i, got := range batch {
 			want := rows.row(int(order[int(first)+i]), dim)
@@ -288,13 +338,8 @@ func readAll(ctx context.Context, store blob.Store, seg manifest.Segment, rows *
 			panic(fmt.Sprintf("wrong answer: id %q is row %d", rows.IDs[i], o))
 		}
 	}
-	v := &View{Snapshot: &manifest.Snapshot{Collection: manifest.Collection{Dimension: dim}}, Segments: []LiveSegment{{Reader: r}}, ranges: blob.Direct(store)}
-	for i := range r.Router().Lists() {
-		if _, err := v.Lists(ctx, []ListRef{{0, uint32(i)}}); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = v.AllLists(ctx, 0)
+	return err
 }
 
 func TestViewLooksUpLiveRowsOnly(t *testing.T) {
@@ -424,7 +469,7 @@ func FuzzFooter(f *testing.F) {
 		// Past the checksums, each parser stands alone against its bytes.
 		foot := &footer{}
 		for tag, parse := range map[uint32]func([]byte) error{
-			tagProperties: foot.parseProperties, tagCentroids: foot.parseCentroids, tagLists: foot.parseLists,
+			tagProperties: foot.parseProperties, tagCentroids: foot.parseCentroids, tagLists: foot.parseLists, tagQuantizer: foot.parseQuantizer,
 			tagCalibration: foot.parseCalibration, tagIDFences: foot.parseFences, tagDataSums: foot.parseDataSums,
 		} {
 			_ = parse(sections[tag])

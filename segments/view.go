@@ -21,6 +21,8 @@ const openParallel = 16
 type View struct {
 	Snapshot *manifest.Snapshot
 	Segments []LiveSegment // in the snapshot's order
+	// Quantizers are those of the snapshot, oldest first.
+	Quantizers []*Quantizer
 
 	ranges blob.RangeReader
 }
@@ -45,11 +47,14 @@ func OpenView(ctx context.Context, ranges blob.RangeReader, snap *manifest.Snaps
 		}
 	}
 	v := &View{Snapshot: snap, Segments: make([]LiveSegment, len(snap.Segments)), ranges: ranges}
+	if err := v.openQuantizers(ctx, metric, previous); err != nil {
+		return nil, fmt.Errorf("open collection %q: %w", snap.Collection.ID, err)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(openParallel)
 	for i, seg := range snap.Segments {
 		g.Go(func() error {
-			live, err := openLive(ctx, ranges, seg, snap.Collection.Dimension, metric, known[seg.ID])
+			live, err := openLive(ctx, ranges, seg, snap.Collection.Dimension, metric, v.Quantizer(seg.Quantizer), known[seg.ID])
 			v.Segments[i] = live
 			return err
 		})
@@ -60,10 +65,40 @@ func OpenView(ctx context.Context, ranges blob.RangeReader, snap *manifest.Snaps
 	return v, nil
 }
 
-func openLive(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, dim int, metric ivfpq.Metric, known LiveSegment) (LiveSegment, error) {
+// openQuantizers loads what segments share, but for what the previous view has.
+func (v *View) openQuantizers(ctx context.Context, metric ivfpq.Metric, previous *View) error {
+	v.Quantizers = make([]*Quantizer, len(v.Snapshot.Quantizers))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(openParallel)
+	for i, q := range v.Snapshot.Quantizers {
+		if previous != nil {
+			v.Quantizers[i] = previous.Quantizer(q.ID)
+		}
+		if v.Quantizers[i] != nil {
+			continue
+		}
+		g.Go(func() (err error) {
+			v.Quantizers[i], err = loadQuantizer(ctx, v.ranges, q, v.Snapshot.Collection.Dimension, metric)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// Quantizer returns the quantizer with an id, nil if there is none.
+func (v *View) Quantizer(id string) *Quantizer {
+	for _, q := range v.Quantizers {
+		if q != nil && q.ID == id {
+			return q
+		}
+	}
+	return nil
+}
+
+func openLive(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, dim int, metric ivfpq.Metric, shared *Quantizer, known LiveSegment) (LiveSegment, error) {
 	live := known
 	if live.Reader == nil {
-		r, err := Open(ctx, ranges, seg, dim, metric)
+		r, err := Open(ctx, ranges, seg, dim, metric, shared)
 		if err != nil {
 			return LiveSegment{}, err
 		}

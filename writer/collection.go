@@ -42,6 +42,7 @@ type collection struct {
 	pending map[uint64]*write // enqueued and not yet applied, by first seq
 	oldest  time.Time         // when active got its first operation; zero while empty
 	wanted  uint64            // everything up to it is to be flushed whatever its age
+	held    map[string]int    // quantizers that segments are being built with
 	// moved is closed, and replaced, whenever view changes.
 	moved chan struct{}
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/columns"
+	"github.com/akidb/akidb/segments/ivfpq"
 	"github.com/akidb/akidb/segments/manifest"
 )
 
@@ -36,9 +37,7 @@ func (w *Writer) compactLoop(ctx context.Context) {
 			return
 		}
 		for _, c := range w.catalog.all() {
-			_ = c.compact(func(snap *manifest.Snapshot) [][]string { // counted and logged; the next flush wakes us again
-				return c.planTier(snap)
-			})
+			_ = c.compact(c.planTier) // counted and logged; the next flush wakes us again
 		}
 	}
 }
@@ -48,9 +47,12 @@ func tier(rows uint32) int { return int(math.Log(float64(max(rows, 1))) / math.L
 
 // planTier returns the ids of segments to be merged into one, as the only group;
 // nil when nothing is due.
-func (c *collection) planTier(snap *manifest.Snapshot) [][]string {
+func (c *collection) planTier(view *segments.View) [][]string {
+	if ids := c.planTraining(view); ids != nil {
+		return [][]string{ids}
+	}
 	tiers := map[int][]manifest.Segment{}
-	for _, seg := range snap.Segments {
+	for _, seg := range view.Snapshot.Segments {
 		if float64(seg.Rows-seg.Live()) > c.w.cfg.DeadFraction*float64(seg.Rows) {
 			return [][]string{{seg.ID}}
 		}
@@ -69,10 +71,29 @@ func (c *collection) planTier(snap *manifest.Snapshot) [][]string {
 	return nil
 }
 
+// planTraining returns the segments to train a new quantizer on, when the newest
+// is outdated and they are enough; nil otherwise. The others follow when they
+// are merged next.
+func (c *collection) planTraining(view *segments.View) []string {
+	if !outdated(view) {
+		return nil
+	}
+	largest := slices.Clone(view.Snapshot.Segments)
+	slices.SortStableFunc(largest, func(a, b manifest.Segment) int { return cmp.Compare(b.Live(), a.Live()) })
+	ids, rows := c.bounded(largest), 0
+	for _, s := range largest[:len(ids)] {
+		rows += int(s.Live())
+	}
+	if !c.enoughToTrain(rows, view) {
+		return nil
+	}
+	return ids
+}
+
 // planAll returns groups of segments that, each merged into one, leave as few
 // segments and dead rows as can be.
-func (c *collection) planAll(snap *manifest.Snapshot) [][]string {
-	rest := slices.Clone(snap.Segments)
+func (c *collection) planAll(view *segments.View) [][]string {
+	rest := slices.Clone(view.Snapshot.Segments)
 	slices.SortStableFunc(rest, func(a, b manifest.Segment) int { return cmp.Compare(a.Live(), b.Live()) })
 	var groups [][]string
 	for len(rest) > 0 {
@@ -112,13 +133,13 @@ func (c *collection) full(s manifest.Segment) bool {
 // compact merges what plan asks for, group after group, until it asks for
 // nothing. Writes and flushes go on meanwhile; rows they hide are hidden in the
 // output as well.
-func (c *collection) compact(plan func(*manifest.Snapshot) [][]string) error {
+func (c *collection) compact(plan func(*segments.View) [][]string) error {
 	if err := c.w.compacts.acquire(c.ctx); err != nil {
 		return errGone
 	}
 	defer c.w.compacts.release()
 	for {
-		groups := plan(c.state().view.Snapshot)
+		groups := plan(c.state().view)
 		if len(groups) == 0 {
 			return nil
 		}
@@ -139,50 +160,68 @@ func (c *collection) compact(plan func(*manifest.Snapshot) [][]string) error {
 // compactAll merges everything that can be merged now.
 func (c *collection) compactAll() error {
 	done := false
-	return c.compact(func(snap *manifest.Snapshot) [][]string {
+	return c.compact(func(view *segments.View) [][]string {
 		if done { // what was flushed meanwhile can wait
 			return nil
 		}
 		done = true
-		return c.planAll(snap)
+		return c.planAll(view)
 	})
 }
 
 // merge puts one segment without dead rows in the place of those with the given
 // ids.
 func (c *collection) merge(ctx context.Context, ids []string) error {
-	m := &merging{rows: &segments.Rows{}}
 	view := c.state().view
-	for _, s := range view.Segments {
-		if slices.Contains(ids, s.Segment().ID) {
-			m.inputs = append(m.inputs, s)
-		}
-	}
+	m := newMerging(view, ids)
 	if len(m.inputs) == 0 {
 		return nil
 	}
-	if err := c.w.retry(ctx, "compact", c.meta.Name, func() error { return m.read(ctx, c.meta.Dimension) }); err != nil {
+	b := building{quantizer: epoch(view), collection: view.Snapshot.Rows()}
+	defer c.hold(b.quantizer)()
+	err := c.w.retry(ctx, "compact", c.meta.Name, func() (err error) {
+		if err = m.read(ctx, c.meta.Dimension); err != nil {
+			return err
+		}
+		if outdated(view) && c.enoughToTrain(m.rows.Len(), view) {
+			b.quantizer = nil
+		}
+		b.priors, err = m.priors(ctx, view, b.quantizer)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if m.rows.Len() > 0 {
-		out, err := c.store(ctx, "compact", newSemaphore(1), m.rows)
+		out, err := c.store(ctx, "compact", newSemaphore(1), m.rows, b)
 		if err != nil {
 			return err
 		}
-		m.output, m.origins = out.segment, reorder(m.origins, out.order)
-		m.rows = nil // the commit may wait long for the store
+		m.output, m.origins = out, reorder(m.origins, out.order)
 	}
+	m.rows, b = nil, building{} // the commit may wait long for the store
 	return c.w.retry(ctx, "compact", c.meta.Name, func() error { return c.commitMerge(ctx, m) })
 }
 
 // merging is a compaction on its way.
 type merging struct {
 	inputs []segments.LiveSegment // as they were when their rows were read
+	places []int                  // of the inputs in the view they are from
 	rows   *segments.Rows
 	// origins says where each row came from: first in the order read, then in
 	// the output's.
 	origins []origin
-	output  *manifest.Segment // nil when no row was left
+	output  stored // no segment when no row was left
+}
+
+func newMerging(view *segments.View, ids []string) *merging {
+	m := &merging{rows: &segments.Rows{}}
+	for i, s := range view.Segments {
+		if slices.Contains(ids, s.Segment().ID) {
+			m.inputs, m.places = append(m.inputs, s), append(m.places, i)
+		}
+	}
+	return m
 }
 
 type origin struct {
@@ -221,6 +260,34 @@ func (m *merging) read(ctx context.Context, dim int) error {
 	return nil
 }
 
+// priors are the codes of inputs under the quantizer that the output is built
+// with.
+func (m *merging) priors(ctx context.Context, view *segments.View, z *segments.Quantizer) ([]ivfpq.Prior, error) {
+	var out []ivfpq.Prior
+	for i, s := range m.inputs {
+		if z == nil || s.Segment().Quantizer != z.ID {
+			continue
+		}
+		lists, err := view.AllLists(ctx, m.places[i])
+		if err != nil {
+			return nil, fmt.Errorf("read segment %q: %w", s.Segment().ID, err)
+		}
+		rows := make([]uint32, s.Rows())
+		for j := range rows {
+			rows[j] = segments.NoRow
+		}
+		for row, o := range m.origins {
+			if o.input == i {
+				rows[o.ordinal] = uint32(row)
+			}
+		}
+		out = append(out, ivfpq.Prior{Postings: s.Postings(), Data: lists, Row: func(ordinal uint32) (uint32, bool) {
+			return rows[ordinal], rows[ordinal] != segments.NoRow
+		}})
+	}
+	return out, nil
+}
+
 func reorder(origins []origin, order []uint32) []origin {
 	out := make([]origin, len(order))
 	for ordinal, position := range order {
@@ -256,14 +323,16 @@ func (c *collection) commitMerge(ctx context.Context, m *merging) error {
 	}
 	defer c.commits.release()
 	for {
-		if err := c.refresh(ctx); err != nil {
+		err := c.refresh(ctx)
+		if err != nil {
 			return err
 		}
 		view := c.state().view
-		if m.output != nil && slices.ContainsFunc(view.Snapshot.Segments, func(s manifest.Segment) bool { return s.ID == m.output.ID }) {
+		if own := m.output.segment; own != nil && slices.ContainsFunc(view.Snapshot.Segments, func(s manifest.Segment) bool { return s.ID == own.ID }) {
 			return nil // by an attempt of which the answer was lost
 		}
-		output, err := c.withDeletes(ctx, m.output, m.lost(view))
+		output := m.output
+		output.segment, err = c.withDeletes(ctx, m.output.segment, m.lost(view))
 		if err != nil {
 			return err
 		}
@@ -294,7 +363,7 @@ func (c *collection) withDeletes(ctx context.Context, seg *manifest.Segment, gon
 
 // replace takes the inputs out of next and puts output where the first of them
 // was. An output without rows becomes garbage at once.
-func (c *collection) replace(next *manifest.Snapshot, m *merging, output *manifest.Segment) {
+func (c *collection) replace(next *manifest.Snapshot, m *merging, output stored) {
 	at := -1
 	for _, in := range m.inputs {
 		i := slices.IndexFunc(next.Segments, func(s manifest.Segment) bool { return s.ID == in.Segment().ID })
@@ -308,9 +377,14 @@ func (c *collection) replace(next *manifest.Snapshot, m *merging, output *manife
 		next.Segments = slices.Delete(next.Segments, i, i+1)
 	}
 	switch {
-	case output != nil:
-		next.Segments = slices.Insert(next.Segments, max(at, 0), *output)
-	case m.output != nil:
-		c.retire(next, objects(*m.output)...)
+	case output.segment != nil:
+		c.add(next, output, max(at, 0))
+		return
+	case m.output.segment != nil:
+		c.retire(next, objects(*m.output.segment)...)
+		if q := m.output.quantizer; q != nil {
+			c.retire(next, q.Key)
+		}
 	}
+	c.retireQuantizers(next)
 }

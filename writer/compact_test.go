@@ -108,7 +108,7 @@ func TestAttemptsAreNotRepeated(t *testing.T) {
 	v.flushNew(c, some(0, 10))
 	v.flushNew(c, some(10, 10))
 	version := c.log.Snapshot().Version
-	if err := c.commitFlush(ctx, &plan{}, nil, nil, 20); err != nil || c.log.Snapshot().Version != version {
+	if err := c.commitFlush(ctx, &plan{}, stored{}, nil, 20); err != nil || c.log.Snapshot().Version != version {
 		t.Errorf("flush again: %v, version %d, want %d", err, c.log.Snapshot().Version, version)
 	}
 	if err := c.commit(ctx, old, func(*manifest.Snapshot) error { return nil }); !errors.Is(err, errMoved) {
@@ -118,11 +118,11 @@ func TestAttemptsAreNotRepeated(t *testing.T) {
 	if err := m.read(ctx, 3); err != nil {
 		t.Fatal(err)
 	}
-	out, err := c.store(ctx, "compact", newSemaphore(1), m.rows)
+	out, err := c.store(ctx, "compact", newSemaphore(1), m.rows, building{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.output, m.origins = out.segment, reorder(m.origins, out.order)
+	m.output, m.origins = out, reorder(m.origins, out.order)
 	for range 2 {
 		if err := c.commitMerge(ctx, m); err != nil || c.log.Snapshot().Version != version+1 {
 			t.Errorf("merge: %v, version %d, want %d", err, c.log.Snapshot().Version, version+1)
@@ -160,11 +160,11 @@ func TestCompactionKeepsOrderedTiers(t *testing.T) {
 		v.flushNew(c, some(10*i, 10))
 	}
 	// The compactor runs by itself; this waits for its turn to end.
-	for c.planTier(c.state().view.Snapshot) != nil {
+	for c.planTier(c.state().view) != nil {
 		c.mu.RLock()
 		moved := c.moved
 		c.mu.RUnlock()
-		if c.planTier(c.state().view.Snapshot) != nil {
+		if c.planTier(c.state().view) != nil {
 			<-moved
 		}
 	}
@@ -204,7 +204,7 @@ func TestPlanTier(t *testing.T) {
 		"as many as fit":            {[][2]uint32{{400, 0}, {450, 0}, {400, 0}}, "[[0 1]]"},
 		"smallest tier comes first": {[][2]uint32{{100, 0}, {100, 0}, {100, 0}, {2, 0}, {3, 0}, {4, 0}}, "[[3 4 5]]"},
 	} {
-		if got := fmt.Sprint(c.planTier(fakeView(tc.sizes...).Snapshot)); got != tc.want {
+		if got := fmt.Sprint(c.planTier(fakeView(tc.sizes...))); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}
@@ -222,7 +222,7 @@ func TestPlanAll(t *testing.T) {
 		"all":           {[][2]uint32{{10, 0}, {300, 0}, {12, 0}}, "[[0 2 1]]"},
 		"bounded":       {[][2]uint32{{900, 0}, {500, 0}, {400, 1}, {2000, 0}}, "[[2 1]]"},
 	} {
-		if got := fmt.Sprint(c.planAll(fakeView(tc.sizes...).Snapshot)); got != tc.want {
+		if got := fmt.Sprint(c.planAll(fakeView(tc.sizes...))); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -93,17 +94,19 @@ func (c *collection) flush(ctx context.Context) error {
 	}
 	snap := table.Snapshot()
 	rows, ids := collect(snap, c.meta.Dimension)
-	var segment *manifest.Segment
+	var out stored
 	if rows.Len() > 0 {
-		s, err := c.store(ctx, "flush", c.w.builds, rows)
-		if err != nil {
+		view := c.state().view
+		b := building{quantizer: epoch(view), collection: view.Snapshot.Rows() + uint64(rows.Len())}
+		defer c.hold(b.quantizer)()
+		var err error
+		if out, err = c.store(ctx, "flush", c.w.builds, rows, b); err != nil {
 			return err
 		}
-		segment = s.segment
 	}
 	var p plan
 	return c.w.retry(ctx, "flush", c.meta.Name, func() error {
-		return c.commitFlush(ctx, &p, segment, ids, snap.Last())
+		return c.commitFlush(ctx, &p, out, ids, snap.Last())
 	})
 }
 
@@ -129,13 +132,16 @@ func collect(snap memtable.Snapshot, dim int) (rows *segments.Rows, ids []string
 
 // stored is a segment that was built and uploaded, and not yet committed.
 type stored struct {
-	segment *manifest.Segment
-	order   []uint32 // order[ordinal] is the row's position in what was built
+	segment *manifest.Segment // nil for none
+	// quantizer was trained for the segment; nil if it has none or shares an
+	// older one.
+	quantizer *manifest.Quantizer
+	order     []uint32 // order[ordinal] is the row's position in what was built
 }
 
 // store builds rows into a segment and uploads it under a fresh id. Attempts
 // repeat the same bytes under the same keys.
-func (c *collection) store(ctx context.Context, worker string, slots semaphore, rows *segments.Rows) (stored, error) {
+func (c *collection) store(ctx context.Context, worker string, slots semaphore, rows *segments.Rows, b building) (stored, error) {
 	metric, err := segments.Metric(c.meta.Metric)
 	if err != nil {
 		return stored{}, err
@@ -144,7 +150,11 @@ func (c *collection) store(ctx context.Context, worker string, slots semaphore, 
 	cfg := segments.BuildConfig{
 		Dim: c.meta.Dimension, Metric: metric, Seed: xxhash.Sum64String(id), Dir: c.w.tempDir(), Index: c.w.cfg.index,
 	}
-	cfg.Index.Workers = c.w.cfg.BuildWorkers
+	cfg.Index.Workers, cfg.Index.Priors, cfg.Index.CollectionRows = c.w.cfg.BuildWorkers, b.priors, b.collection
+	shared := ""
+	if b.quantizer != nil {
+		cfg.Index.Quantizer, shared = b.quantizer.Quantizer, b.quantizer.ID
+	}
 	var built *segments.Built
 	err = c.w.retry(ctx, worker, c.meta.Name, func() (err error) {
 		if err := slots.acquire(ctx); err != nil {
@@ -162,21 +172,50 @@ func (c *collection) store(ctx context.Context, worker string, slots semaphore, 
 			c.w.cfg.Logger.Warn("temporary files stay behind until the next start", "collection", c.meta.Name, "error", err)
 		}
 	}()
-	var seg manifest.Segment
-	err = c.w.retry(ctx, worker, c.meta.Name, func() (err error) {
-		seg, err = built.Upload(ctx, c.w.cfg.Store, c.meta.ID, id)
+	out := stored{order: built.Order}
+	z := built.Quantizer()
+	switch {
+	case z == nil:
+		shared = ""
+	case b.quantizer == nil || z != b.quantizer.Quantizer:
+		shared = c.w.cfg.NewID().String()
+		err = c.w.retry(ctx, worker, c.meta.Name, func() error {
+			q, err := segments.PutQuantizer(ctx, c.w.cfg.Store, c.meta.ID, shared, z)
+			out.quantizer = &q
+			return err
+		})
+		if err != nil {
+			return stored{}, err
+		}
+		c.w.cfg.Logger.Info("quantizer trained", "collection", c.meta.Name, "rows", z.Rows, "lists", z.Lists())
+	}
+	err = c.w.retry(ctx, worker, c.meta.Name, func() error {
+		seg, err := built.Upload(ctx, c.w.cfg.Store, c.meta.ID, id, shared)
+		out.segment = &seg
 		return err
 	})
 	if err != nil {
 		return stored{}, err
 	}
-	return stored{segment: &seg, order: built.Order}, nil
+	return out, nil
 }
 
-// commitFlush adds segment, which may be nil, hides the rows that ids had in
+// add makes next name what was stored.
+func (c *collection) add(next *manifest.Snapshot, out stored, at int) {
+	if out.segment == nil {
+		return
+	}
+	if out.quantizer != nil {
+		next.Quantizers = append(next.Quantizers, *out.quantizer)
+	}
+	next.Segments = slices.Insert(next.Segments, at, *out.segment)
+	c.retireQuantizers(next)
+}
+
+// commitFlush adds what was stored, hides the rows that ids had in
 // older segments, and moves FlushedSeq to last: one commit. It does nothing when
 // an attempt of which the answer was lost turns out to have done it.
-func (c *collection) commitFlush(ctx context.Context, p *plan, segment *manifest.Segment, ids []string, last uint64) error {
+func (c *collection) commitFlush(ctx context.Context, p *plan, out stored, ids []string, last uint64) error {
 	if err := c.commits.acquire(ctx); err != nil {
 		return err
 	}
@@ -202,9 +241,7 @@ func (c *collection) commitFlush(ctx context.Context, p *plan, segment *manifest
 		}
 		err := c.commit(ctx, view, func(next *manifest.Snapshot) error {
 			c.edit(next, p.changes)
-			if segment != nil {
-				next.Segments = append(next.Segments, *segment)
-			}
+			c.add(next, out, len(next.Segments))
 			next.FlushedSeq = last
 			return nil
 		})

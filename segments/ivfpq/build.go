@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 )
 
@@ -17,195 +16,275 @@ const (
 	FlatRows  = 20_000
 )
 
+// leastFill is how many rows a list of an IVF has on average at the least: with fewer, most of a
+// block of codes is padding, and scanning all of them costs no more.
+const leastFill = 8
+
 // maxRows keeps every ordinal, and one past the last, in a uint32.
 const maxRows = math.MaxUint32
 
-// Config says how to build.
-type Config struct {
-	Dim    int    // elements of a vector, 1..MaxDim
-	Metric Metric // how rows are ranked
-	Seed   uint64 // of the rotation and of every random choice; any number will do
-	Kind   Kind   // Auto (the zero value) chooses by ExactRows and FlatRows
-
-	// Lists is how many lists an IVF trains; 0 means about 4·sqrt(rows). Oversized lists are
-	// split afterwards, so that an index may have more, and empty ones dropped.
-	Lists int
-	// CalibrationQueries is how many vectors are searched for to calibrate; 0 means 320.
-	CalibrationQueries int
-	// Queries are vectors like those that users search with, row-major, to calibrate with. None
-	// means rows of the segment, which is right where queries resemble rows; where they do not
-	// (other modality, or inner products of vectors of many lengths), recall falls short of what
-	// such a calibration promises.
-	Queries []float32
-	// Workers is how many goroutines share the work; 0 means GOMAXPROCS. The index does not
-	// depend on it.
-	Workers int
-}
-
-// Validate reports everything that is wrong at once.
-func (c Config) Validate() error {
-	p := Params{Dim: c.Dim, Metric: c.Metric, Kind: c.Kind}
-	if p.Kind == Auto {
-		p.Kind = Exact
-	}
-	errs := []error{p.Validate()}
-	for _, field := range []struct {
-		name  string
-		value int
-	}{{"lists", c.Lists}, {"calibration queries", c.CalibrationQueries}, {"workers", c.Workers}} {
-		if field.value < 0 {
-			errs = append(errs, fmt.Errorf("%s %d, want 0 or more", field.name, field.value))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // Index is a built index, ready to be stored.
 type Index struct {
-	Params
+	Kind        Kind
+	Quantizer   *Quantizer    // nil for Exact; of its own for Flat; shared, or just trained, for IVF
 	Order       []uint32      // Order[ordinal] is the row of the input that stands there
-	Lists       []List        // none for Exact
-	Centroids   []float32     // len(Lists) × CodeDim, in rotated space
+	Lists       []List        // one a list of the quantizer; none for Exact
 	Calibration []Calibration // ascending recall; none for Exact
+	// Residual is the mean squared distance of rows to their centroids, in scaled space.
+	Residual float64
 
 	data    []byte
 	offsets []int // of list i in data; one more than lists
+	second  []uint32
 }
 
 // Build indexes vectors, n rows of cfg.Dim finite elements one after the other, at least one.
-// It needs memory for the index, and up to half of the vectors again while it trains, and
-// keeps no reference to vectors.
+// It needs memory for the index, and a part of the vectors again while it trains, and keeps no
+// reference to vectors.
 func Build(ctx context.Context, vectors []float32, cfg Config) (*Index, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("build index: %w", err)
 	}
-	n := len(vectors) / cfg.Dim
-	if n == 0 || len(vectors)%cfg.Dim != 0 || n > maxRows {
-		return nil, fmt.Errorf("build index: %d elements are not 1..%d rows of %d", len(vectors), uint32(maxRows), cfg.Dim)
+	count, longest, err := checkRows(vectors, cfg.Dim)
+	if err != nil {
+		return nil, fmt.Errorf("build index: %w", err)
 	}
 	if err := checkFinite(cfg.Queries); err != nil || len(cfg.Queries)%cfg.Dim != 0 {
 		return nil, fmt.Errorf("build index: %d query elements, want rows of %d: %w", len(cfg.Queries), cfg.Dim, err)
 	}
-	longest := 0.0
-	for row := range n {
-		v := vectors[row*cfg.Dim : (row+1)*cfg.Dim]
-		if err := checkFinite(v); err != nil {
-			return nil, fmt.Errorf("build index: row %d: %w", row, err)
-		}
-		longest = max(longest, norm(v))
-	}
-	x := &Index{Params: Params{Dim: cfg.Dim, Metric: cfg.Metric, Kind: cfg.Kind, Seed: cfg.Seed}}
-	if x.Kind == Auto {
-		x.Kind = kindFor(n)
-	}
-	if x.Metric != Cosine {
-		x.Exponent = exponentOf(longest)
-	}
+	x := &Index{Kind: cfg.kind(count, longest)}
 	if x.Kind == Exact {
-		x.Order = sampleRows(n, n, nil)
+		x.Order = sampleRows(count, count, nil)
 		return x, nil
 	}
-	if cfg.Workers == 0 {
-		cfg.Workers = runtime.GOMAXPROCS(0)
-	}
-	if err := x.build(ctx, vectors, cfg); err != nil {
+	src := &source{space: newSpace(cfg.params(longest)), vectors: vectors, count: count, workers: cfg.workers()}
+	if err := x.build(ctx, src, cfg); err != nil {
 		return nil, fmt.Errorf("build index: %w", err)
 	}
 	return x, nil
 }
 
-func kindFor(rows int) Kind {
+// kind is the size class of so many rows, the longest of that length.
+func (c Config) kind(rows int, longest float64) Kind {
 	switch {
+	case c.Kind != Auto:
+		return c.Kind
 	case rows < ExactRows:
 		return Exact
-	case rows < FlatRows:
+	case rows < FlatRows, c.Quantizer != nil && (rows < leastFill*c.Quantizer.Lists() || !c.Quantizer.Fits(longest)):
 		return Flat
 	}
 	return IVF
 }
 
-func (x *Index) build(ctx context.Context, vectors []float32, cfg Config) error {
-	src, err := newSource(ctx, newSpace(x.Params), vectors, cfg.Workers)
+func (x *Index) build(ctx context.Context, src *source, cfg Config) error {
+	if err := x.choose(ctx, src, cfg); err != nil {
+		return err
+	}
+	src.space = x.Quantizer.space
+	rows, known, err := x.assign(ctx, src, cfg.Priors)
 	if err != nil {
 		return err
 	}
-	random := rand.New(rand.NewPCG(cfg.Seed, 1))
-	groups := [][]uint32{sampleRows(src.count, src.count, nil)}
-	if x.Kind == IVF {
-		lists := cfg.Lists
-		if lists == 0 {
-			lists = listCount(src.count)
-		}
-		if groups, err = src.partition(ctx, min(lists, src.count), random); err != nil {
+	if err := x.encode(ctx, src, rows, known); err != nil {
+		return err
+	}
+	return x.calibrate(ctx, src, cfg)
+}
+
+// choose sets the quantizer.
+func (x *Index) choose(ctx context.Context, src *source, cfg Config) (err error) {
+	switch {
+	case x.Kind == Flat:
+		origin, err := src.mean(ctx)
+		if err != nil {
 			return err
 		}
-	}
-	if groups, err = x.arrange(ctx, src, groups); err != nil {
+		x.Quantizer, err = flatQuantizer(src.Params, origin, src.count)
 		return err
+	case cfg.Quantizer != nil:
+		x.Quantizer = cfg.Quantizer
+	default:
+		x.Quantizer, err = src.train(ctx, cfg)
 	}
-	if err := x.encode(ctx, src, groups); err != nil {
-		return err
-	}
-	return x.calibrate(ctx, src, cfg, random)
+	return err
 }
 
-// arrange puts the lists in tour order around the means of their rows, and returns them so.
-func (x *Index) arrange(ctx context.Context, src *source, groups [][]uint32) ([][]uint32, error) {
-	dim := src.codeDim
-	means := make([]float32, len(groups)*dim)
-	err := parallel(ctx, src.workers, len(groups), func(_, i int) {
-		src.listMean(groups[i], means[i*dim:(i+1)*dim])
-	})
+// listRows are the rows of a list, by their numbers in the input.
+type listRows struct{ own, spilled []uint32 }
+
+// assign chooses the lists of every row and with them the order.
+func (x *Index) assign(ctx context.Context, src *source, priors []Prior) ([]listRows, *known, error) {
+	z := x.Quantizer
+	lists := make([]listRows, z.Lists())
+	first := make([]uint32, src.count)
+	var second []uint32
+	if z.Lists() > 1 {
+		second = make([]uint32, src.count)
+	}
+	known, err := x.takePriors(priors, first, second)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	sorted := make([][]uint32, 0, len(groups))
-	for _, i := range tour(dim, means) {
-		x.Lists = append(x.Lists, List{First: uint32(len(x.Order)), Count: uint32(len(groups[i]))})
-		x.Order = append(x.Order, groups[i]...)
-		for j, m := range means[i*dim : (i+1)*dim] {
-			x.Centroids = append(x.Centroids, m+src.mean[j])
-		}
-		sorted = append(sorted, groups[i])
-	}
-	return sorted, nil
-}
-
-// listMean writes the mean of a list's rows, relative to the mean of all.
-func (s *source) listMean(members []uint32, mean []float32) {
-	sum := make([]float64, s.codeDim)
-	row := make([]float32, s.codeDim)
-	for _, m := range members {
-		s.centred(row, m)
-		for j, x := range row {
-			sum[j] += float64(x)
+	if second != nil {
+		if err := x.assignLists(ctx, src, known, first, second); err != nil {
+			return nil, nil, err
 		}
 	}
-	for j, x := range sum {
-		mean[j] = float32(x / float64(len(members)))
+	for i, own := range groupRows(first, z.Lists()) {
+		lists[i].own = own
+		x.Lists = append(x.Lists, List{First: uint32(len(x.Order)), Count: uint32(len(own))})
+		x.Order = append(x.Order, own...)
 	}
+	if second == nil {
+		return lists, known, nil
+	}
+	x.second = make([]uint32, src.count)
+	for ordinal, row := range x.Order {
+		x.second[ordinal] = second[row]
+	}
+	for i, ordinals := range groupRows(x.second, z.Lists()) {
+		lists[i].spilled = ordinals
+		x.Lists[i].Spilled = uint32(len(ordinals))
+	}
+	return lists, known, nil
 }
 
-func (x *Index) encode(ctx context.Context, src *source, groups [][]uint32) error {
-	x.offsets = make([]int, 1, len(groups)+1)
-	for _, g := range groups {
-		x.offsets = append(x.offsets, x.offsets[len(x.offsets)-1]+ListSize(x.Params, len(g)))
+// assignLists walks every row that has no lists yet to its nearest centroid and to its second one.
+func (x *Index) assignLists(ctx context.Context, src *source, known *known, first, second []uint32) error {
+	z := x.Quantizer
+	var rows []uint32
+	for row := range uint32(src.count) {
+		if !known.has(row) {
+			rows = append(rows, row)
+		}
 	}
-	x.data = make([]byte, x.offsets[len(groups)])
-	origin := originOf(src.codeDim, x.Centroids, x.Lists)
-	return parallel(ctx, src.workers, len(groups), func(_, i int) {
-		e := newEncoder(src.space, origin)
-		e.begin(x.list(i), x.Centroids[i*src.codeDim:(i+1)*src.codeDim], len(groups[i]))
-		rotated := make([]float32, src.codeDim)
-		for j, row := range groups[i] {
-			src.rotated(rotated, row)
-			zero := !slices.ContainsFunc(src.vector(row), func(v float32) bool { return v != 0 })
-			e.row(j, rotated, zero)
+	if len(rows) == 0 {
+		return nil
+	}
+	a, err := newAtlas(ctx, src.workers, newClusters(z.codeDim, z.centroids), finalNeighbours)
+	if err != nil {
+		return err
+	}
+	const batchRows = 4096
+	batches := slices.Collect(slices.Chunk(rows, batchRows))
+	walkers := make([]walker, src.workers)
+	buffers := make([]struct {
+		rows          []float32
+		first, second [batchRows]uint32
+	}, src.workers)
+	return parallel(ctx, src.workers, len(batches), func(worker, i int) {
+		batch, buffer := batches[i], &buffers[worker]
+		if buffer.rows == nil {
+			buffer.rows = make([]float32, batchRows*z.codeDim)
+		}
+		for j, row := range batch {
+			src.rotated(buffer.rows[j*z.codeDim:(j+1)*z.codeDim], row, z.origin)
+		}
+		walkers[worker].assignRows(a, buffer.rows[:len(batch)*z.codeDim], buffer.first[:len(batch)], buffer.second[:len(batch)])
+		for j, row := range batch {
+			first[row], second[row] = buffer.first[j], buffer.second[j]
 		}
 	})
 }
 
-func (x *Index) list(i int) []byte { return x.data[x.offsets[i]:x.offsets[i+1]:x.offsets[i+1]] }
+// encode writes every list.
+func (x *Index) encode(ctx context.Context, src *source, lists []listRows, known *known) error {
+	x.layOut()
+	sums := make([]residualSum, len(lists))
+	errs := make([]error, len(lists))
+	err := parallel(ctx, src.workers, len(lists), func(_, i int) {
+		errs[i] = x.encodeList(src, uint32(i), lists[i], known, &sums[i])
+	})
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return err
+	}
+	var total residualSum
+	for _, s := range sums {
+		total.square += s.square
+		total.rows += s.rows
+	}
+	x.Residual = x.Quantizer.Residual // where nothing was coded, nothing can have drifted
+	if total.rows > 0 {
+		x.Residual = total.square / float64(total.rows)
+	}
+	return nil
+}
+
+// residualSum is the squared length of the residuals of rows that were coded.
+type residualSum struct {
+	square float64
+	rows   int
+}
+
+func (x *Index) encodeList(src *source, list uint32, rows listRows, known *known, sum *residualSum) error {
+	views, err := known.views(list)
+	if err != nil {
+		return err
+	}
+	z, l := x.Quantizer, x.Lists[list]
+	e, y := newEncoder(z), make([]float32, z.codeDim)
+	w := listWriter{shape: z.shape}
+	w.begin(l, x.list(list))
+	for j, row := range rows.own {
+		if known.has(row) {
+			known.copyOwn(&w, j, row, list, views)
+			continue
+		}
+		extra := z.load(y, src.vector(row))
+		add, res := e.scan(y, list, extra, w.scan.nibbles(j))
+		w.scan.put(j, add, res)
+		sum.square += float64(dot(e.residual, e.residual))
+		sum.rows++
+		scale, square := e.refine(y, extra, w.refineSlot(j))
+		w.putRefineFactors(j, scale, square)
+	}
+	for j, ordinal := range rows.spilled {
+		row, at := x.Order[ordinal], l.spillStart()+j
+		if known.has(row) {
+			known.copySpilled(&w, at, row, list, views)
+			continue
+		}
+		extra := z.load(y, src.vector(row))
+		add, res := e.scan(y, list, extra, w.scan.nibbles(at))
+		w.scan.put(at, add, res)
+	}
+	w.spilled = append(w.spilled, rows.spilled...)
+	w.finish()
+	return nil
+}
+
+// layOut makes room for the lists.
+func (x *Index) layOut() {
+	x.offsets = make([]int, 1, len(x.Lists)+1)
+	for _, l := range x.Lists {
+		x.offsets = append(x.offsets, x.offsets[len(x.offsets)-1]+x.Quantizer.ListSize(l))
+	}
+	x.data = make([]byte, x.offsets[len(x.Lists)])
+}
+
+// load writes a user's vector to y, rotated and less the origin, and returns what its squared
+// length is to be counted more.
+func (z *Quantizer) load(y, v []float32) (extra float32) {
+	z.rotate(y, v, z.rowFactor(v))
+	for j, o := range z.origin {
+		y[j] -= o
+	}
+	// Under Cosine a zero vector is treated as a unit vector at a right angle to everything, so
+	// that its estimate is that of cosine 0, as its score is.
+	if z.Metric == Cosine && !slices.ContainsFunc(v, func(x float32) bool { return x != 0 }) {
+		return 1
+	}
+	return 0
+}
+
+func (x *Index) list(i uint32) []byte { return x.data[x.offsets[i]:x.offsets[i+1]:x.offsets[i+1]] }
 
 // AppendList appends the stored bytes of a list, ListSize of them, to dst.
-func (x *Index) AppendList(dst []byte, list int) []byte { return append(dst, x.list(list)...) }
+func (x *Index) AppendList(dst []byte, list int) []byte {
+	return append(dst, x.list(uint32(list))...)
+}
+
+// random draws what calibration samples; training has a sequence of its own, so that the sample
+// does not depend on whether the quantizer was at hand.
+func (c Config) random() *rand.Rand { return rand.New(rand.NewPCG(c.Seed, 3)) }

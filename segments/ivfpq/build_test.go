@@ -27,7 +27,7 @@ func TestBuildIsTheSameOnAnyNumberOfCPUs(t *testing.T) {
 				if first == nil {
 					first = x
 				}
-				if !reflect.DeepEqual(first, x) {
+				if !reflect.DeepEqual(first.stored(), x.stored()) {
 					t.Errorf("%v %v: the index differs on %d CPUs", metric, kind, procs)
 				}
 			}
@@ -37,6 +37,11 @@ func TestBuildIsTheSameOnAnyNumberOfCPUs(t *testing.T) {
 			}
 		}
 	}
+}
+
+// stored is all of an index that is kept.
+func (x *Index) stored() []any {
+	return []any{x.Kind, x.Order, x.Lists, x.Calibration, x.Residual, x.data, x.Quantizer.AppendBinary(nil)}
 }
 
 // Data at the edges of float32: whatever is built answers every query with finite distances and
@@ -82,18 +87,33 @@ func TestExtremes(t *testing.T) {
 
 func checkFiniteIndex(t *testing.T, c *corpus) {
 	t.Helper()
-	if err := checkFinite(c.Centroids); err != nil {
+	if c.Kind == Exact {
+		return
+	}
+	z := c.postings.Quantizer()
+	if err := checkFinite(z.centroids); err != nil {
 		t.Errorf("centroids: %v", err)
 	}
 	for i, l := range c.Lists {
-		codes := CodeDim(c.Dim) / 4 * 16
+		v, err := z.view(l, c.list(uint32(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var scan factorBlocks
+		scan.subQuantizers = z.subQuantizers
+		scan.reset(int(l.Count) + int(l.Spilled))
 		for row := range int(l.Count) {
-			block := c.lists[i][row/32*(codes+256):]
-			refine := c.lists[i][CodeSize(c.Params, int(l.Count))+row*RefineStride(c.Params)+CodeDim(c.Dim):]
-			factors := []float32{floatAt(block, codes+row%32*4), floatAt(block, codes+128+row%32*4), floatAt(refine, 0), floatAt(refine, 4)}
-			if err := checkFinite(factors); err != nil {
-				t.Fatalf("list %d row %d: factors %v", i, row, factors)
+			scan.read(row, v.blocks, row, v.scales)
+			_, scale, square := v.refineOf(row, z.codeDim)
+			if err := checkFinite([]float32{scale, square}); err != nil {
+				t.Fatalf("list %d row %d: scale %v, square %v", i, row, scale, square)
 			}
+		}
+		for j := range int(l.Spilled) {
+			scan.read(int(l.Count)+j, v.blocks, l.spillStart()+j, v.scales)
+		}
+		if err := checkFinite(append(scan.add, scan.res...)); err != nil {
+			t.Fatalf("list %d: factors: %v", i, err)
 		}
 	}
 }
@@ -106,31 +126,30 @@ func checkFiniteSearch(t *testing.T, c *corpus, query []float32) {
 	if c.Kind != Exact {
 		q := c.query(t, query)
 		defer q.Release()
-		all := NewCandidates(n)
+		all := NewCandidates(2 * n)
 		for _, p := range q.Probe(len(c.Lists)) {
 			if err := checkFinite([]float32{p.Distance}); err != nil {
 				t.Errorf("probe: %v", err)
 			}
-			if err := q.ScanList(p, c.lists[p.List], nil, all); err != nil {
+			if err := q.ScanList(p, c.postings, c.list(p.List), nil, 0, all); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if len(all.Sorted()) != n {
-			t.Errorf("query %v: %d of %d rows kept", query, len(all.Sorted()), n)
+		if all.Count() != n {
+			t.Errorf("query %v: %d of %d rows kept", query, all.Count(), n)
 		}
-		for _, x := range all.Sorted() {
-			list, _ := c.router.ListOf(x.Ordinal)
-			refined := []Candidate{x}
-			if err := q.RefineList(list, c.lists[list], refined); err != nil {
-				t.Fatal(err)
-			}
-			if err := checkFinite([]float32{x.Distance, refined[0].Distance}); err != nil {
-				t.Errorf("query %v row %d: estimate %v, refined %v", query, x.Ordinal, x.Distance, refined[0].Distance)
-			}
+		if err := checkFinite(all.est); err != nil {
+			t.Errorf("query %v: estimates: %v", query, err)
+		}
+		if _, err := all.refine([]Part{{q, c.postings, c.Index}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkFinite(all.est); err != nil {
+			t.Errorf("query %v: refined: %v", query, err)
 		}
 	}
 	got, want := c.search(t, query, 1, 1, nil), c.exact(query, 1, nil)
-	if len(got) != 1 || checkFinite([]float32{got[0].Distance, want[0].Distance}) != nil {
+	if len(got) != 1 || checkFinite([]float32{got[0].distance, want[0].distance}) != nil {
 		t.Errorf("query %v: got %v, want %v", query, got, want)
 	}
 }
@@ -186,8 +205,21 @@ func TestBuildRejectsWhatItCannotIndex(t *testing.T) {
 
 func TestSizeClasses(t *testing.T) {
 	for rows, want := range map[int]Kind{1: Exact, ExactRows - 1: Exact, ExactRows: Flat, FlatRows - 1: Flat, FlatRows: IVF} {
-		if got := kindFor(rows); got != want {
+		if got := (Config{}).kind(rows, 1); got != want {
 			t.Errorf("%d rows are %v, want %v", rows, got, want)
 		}
+	}
+	rows, _ := clustered(14, 400, 0, 4, 3)
+	z, err := Train(t.Context(), rows, Config{Dim: 4, Metric: L2, Lists: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Dim: 4, Metric: L2, Quantizer: z}
+	if got := cfg.kind(FlatRows, 1e12); got != Flat {
+		t.Errorf("rows far longer than those of the quantizer are %v, want flat", got)
+	}
+	z.squares = make([]float32, FlatRows) // as if it had many lists
+	if got := cfg.kind(FlatRows, 1); got != Flat {
+		t.Errorf("one row a list is %v, want flat", got)
 	}
 }

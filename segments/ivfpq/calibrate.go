@@ -3,8 +3,9 @@ package ivfpq
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"slices"
+
+	"github.com/akidb/akidb/kernels"
 )
 
 // Recalls that every index with codes is calibrated for.
@@ -26,6 +27,8 @@ const (
 	// quite like the rows that were there. Of 24 builds of 9 500 SIFT descriptors searched for
 	// 500 others at 0.95, the worst reached 0.9516 without it.
 	reservedLossShare = 0.1
+	// Refined distances are good enough to find the nearest rows among so many times as many.
+	truthFactor = 4
 )
 
 // nobody is the self of a query that is no row.
@@ -34,62 +37,86 @@ const nobody = math.MaxUint32
 // A trial is one query. Its truth is every row at most as far as the tenth nearest, itself not
 // counted, so that ties count as found whichever of them is returned.
 type trial struct {
-	query     []float32
-	self      uint32   // the ordinal of the row that the query is, or nobody
-	bound     float32  // distance of the tenth nearest
-	wanted    int      // 10, or all others in a tiny segment
-	truth     []uint32 // ordinals within the bound, at most 40
-	listRanks []int    // ascending, for each of the wanted, how many lists must be probed
-	found     []int    // of the last run: recall at depths[i], as a count
+	vector    []float32
+	self      uint32 // the ordinal of the row that the query is, or nobody
+	query     *Query
+	near      *shortlist // by refined distance, of all rows
+	bound     float32    // distance of the tenth nearest
+	wanted    int        // 10, or all others in a tiny segment
+	truth     []uint32   // ordinals within the bound, at most 40
+	listRanks []int      // ascending, for each of the wanted, how many lists must be probed
+	found     []int      // of the last run: recall at depths[i], as a count
 }
 
 // calibration measures an index through the same calls that a search makes.
 type calibration struct {
 	*Index
-	src    *source
-	router *Router
-	trials []trial
-	depths []int // grid of depths
+	src      *source
+	postings *Postings
+	trials   []trial
+	depths   []int // grid of depths
 }
 
 // calibrate searches for a sample of rows, each without finding itself, or of the given queries,
 // and stores the least effort that reached each recall.
-func (x *Index) calibrate(ctx context.Context, src *source, cfg Config, random *rand.Rand) error {
-	router, err := NewRouter(x.Params, x.Centroids, x.Lists, nil)
+func (x *Index) calibrate(ctx context.Context, src *source, cfg Config) error {
+	c, err := x.newCalibration(src, cfg)
 	if err != nil {
 		return err
+	}
+	defer c.release()
+	if err := c.findTruth(ctx); err != nil {
+		return err
+	}
+	return c.fill(ctx)
+}
+
+func (x *Index) newCalibration(src *source, cfg Config) (*calibration, error) {
+	postings, err := NewPostings(x.Quantizer, x.Lists, nil)
+	if err != nil {
+		return nil, err
 	}
 	count := cfg.CalibrationQueries
 	if count == 0 {
 		count = calibrationQueries
-		if src.count*x.Dim <= cheapElements {
+		if src.count*src.Dim <= cheapElements {
 			count = cheapQueries
 		}
 	}
-	c := &calibration{Index: x, src: src, router: router, depths: steps(Finish(calibratedK), min(src.count, calibrationDepth))}
-	if given := len(cfg.Queries) / x.Dim; given > 0 {
+	c := &calibration{Index: x, src: src, postings: postings, depths: steps(Finish(calibratedK), min(2*src.count, calibrationDepth))}
+	random := cfg.random()
+	if given := len(cfg.Queries) / src.Dim; given > 0 {
 		for _, i := range sampleRows(given, min(count, given), random) {
-			c.addTrial(cfg.Queries[int(i)*x.Dim:(int(i)+1)*x.Dim], nobody)
+			c.addTrial(cfg.Queries[int(i)*src.Dim:(int(i)+1)*src.Dim], nobody)
 		}
 	} else {
 		for _, ordinal := range sampleRows(src.count, min(count, src.count), random) {
 			c.addTrial(src.vector(x.Order[ordinal]), ordinal)
 		}
 	}
-	if err := parallel(ctx, src.workers, len(c.trials), func(_, i int) { c.prepare(&c.trials[i]) }); err != nil {
-		return err
-	}
-	return c.fill(ctx)
+	return c, nil
 }
 
 // addTrial leaves out a query that has nothing to find: the only row there is.
-func (c *calibration) addTrial(query []float32, self uint32) {
+func (c *calibration) addTrial(vector []float32, self uint32) {
 	wanted := min(calibratedK, c.src.count)
 	if self != nobody {
 		wanted = min(calibratedK, c.src.count-1)
 	}
-	if wanted > 0 {
-		c.trials = append(c.trials, trial{query: query, self: self, wanted: wanted, found: make([]int, len(c.depths))})
+	if wanted == 0 {
+		return
+	}
+	q, err := c.Quantizer.Query(vector)
+	must(err)
+	c.trials = append(c.trials, trial{
+		vector: vector, self: self, query: q, wanted: wanted,
+		near: newShortlist(truthFactor * calibratedK), found: make([]int, len(c.depths)),
+	})
+}
+
+func (c *calibration) release() {
+	for _, t := range c.trials {
+		t.query.Release()
 	}
 }
 
@@ -168,47 +195,73 @@ func (t *trial) within(nprobe int) int {
 	return at
 }
 
-// prepare finds the truth of a trial by scoring every row.
-func (c *calibration) prepare(t *trial) {
-	best := NewCandidates(4 * calibratedK)
-	var d [1]float32
-	for ordinal, row := range c.Order {
-		if uint32(ordinal) != t.self {
-			Distances(c.Metric, t.query, c.src.vector(row), d[:])
-			best.Add(Candidate{Distance: d[0], Ordinal: uint32(ordinal)})
+// findTruth finds the nearest rows of all trials: by their refine codes, then exactly among the
+// best of those. Rows are taken list by list, each for all trials while it is in the cache.
+func (c *calibration) findTruth(ctx context.Context) error {
+	err := parallel(ctx, c.src.workers, len(c.trials), func(_, i int) {
+		t := &c.trials[i]
+		var dots [refineBatch]int32
+		for list, l := range c.Lists {
+			c.nearInList(t, uint32(list), l, dots[:])
+		}
+		c.settleTruth(t)
+	})
+	return err
+}
+
+func (c *calibration) nearInList(t *trial, list uint32, l List, dots []int32) {
+	z := c.Quantizer
+	v, err := z.view(l, c.list(list))
+	must(err)
+	for first := 0; first < int(l.Count); first += len(dots) {
+		n := min(int(l.Count)-first, len(dots))
+		kernels.Dot8Rows(t.query.code, v.codes[first*z.codeDim:(first+n)*z.codeDim], z.codeDim, dots[:n])
+		for i, d := range dots[:n] {
+			ordinal := l.First + uint32(first+i)
+			if ordinal == t.self {
+				continue
+			}
+			_, scale, square := v.refineOf(first+i, z.codeDim)
+			t.near.add(entry{distance: t.query.refined(d, scale, square), number: ordinal})
 		}
 	}
-	nearest := best.Sorted()
-	t.bound = nearest[t.wanted-1].Distance
+}
+
+func (c *calibration) settleTruth(t *trial) {
+	var d [1]float32
+	exact := newShortlist(truthFactor * calibratedK)
+	for _, n := range t.near.sorted() {
+		Distances(c.src.Metric, t.vector, c.src.vector(c.Order[n.number]), d[:])
+		exact.add(entry{distance: d[0], number: n.number})
+	}
+	t.near = nil
+	nearest := exact.sorted()
+	t.bound = nearest[t.wanted-1].distance
 	for _, n := range nearest {
-		if n.Distance <= t.bound {
-			t.truth = append(t.truth, n.Ordinal)
+		if n.distance <= t.bound {
+			t.truth = append(t.truth, n.number)
 		}
 	}
 	c.rankLists(t)
 }
 
+// rankLists finds out how many lists must be probed for each of the wanted: up to the nearer of
+// the two that have it.
 func (c *calibration) rankLists(t *trial) {
-	q := c.query(t)
-	defer q.Release()
 	ranks := make([]int, len(c.Lists))
-	for rank, p := range q.Probe(len(c.Lists)) {
+	for rank, p := range t.query.Probe(len(c.Lists)) {
 		ranks[p.List] = rank + 1
 	}
 	for _, ordinal := range t.truth {
-		list, _ := c.router.ListOf(ordinal)
-		t.listRanks = append(t.listRanks, ranks[list])
+		list, _ := c.postings.ListOf(ordinal)
+		rank := ranks[list]
+		if c.second != nil {
+			rank = min(rank, ranks[c.second[ordinal]])
+		}
+		t.listRanks = append(t.listRanks, rank)
 	}
 	slices.Sort(t.listRanks)
 	t.listRanks = t.listRanks[:t.wanted]
-}
-
-func (c *calibration) query(t *trial) *Query {
-	q, err := c.router.Query(t.query)
-	if err != nil {
-		panic("BUG: ivfpq: a checked vector is no query: " + err.Error())
-	}
-	return q
 }
 
 func (c *calibration) measure(ctx context.Context, nprobe int) error {
@@ -217,36 +270,64 @@ func (c *calibration) measure(ctx context.Context, nprobe int) error {
 	})
 }
 
+// List implements ListData.
+func (x *Index) List(list uint32) []byte { return x.list(list) }
+
 // run searches for one trial and counts, for every depth, the truth among the Finish best.
 func (c *calibration) run(t *trial, nprobe int) {
-	q := c.query(t)
-	defer q.Release()
 	deepest := c.depths[len(c.depths)-1]
-	estimated := NewCandidates(deepest + 1) // one more: the query's own row
-	for _, p := range q.Probe(nprobe) {
-		must(q.ScanList(p, c.list(int(p.List)), nil, estimated))
+	estimated := NewCandidates(deepest + 2) // more by two: the query's own row, spilled
+	for _, p := range t.query.Probe(nprobe) {
+		must(t.query.ScanList(p, c.postings, c.list(p.List), nil, 0, estimated))
 	}
-	candidates := slices.DeleteFunc(slices.Clone(estimated.Sorted()), func(x Candidate) bool { return x.Ordinal == t.self })
-	for i := range candidates {
-		list, _ := c.router.ListOf(candidates[i].Ordinal)
-		must(q.RefineList(list, c.list(int(list)), candidates[i:i+1]))
-	}
-	best := NewCandidates(Finish(calibratedK))
-	seen := 0
+	found := estimated.inOrder()
+	best := newShortlist(Finish(calibratedK))
+	seen, entries := map[uint32]bool{t.self: true}, 0
 	for i, depth := range c.depths {
-		for ; seen < min(depth, len(candidates)); seen++ {
-			best.Add(candidates[seen])
+		for ; entries < depth && len(found) > 0; found = found[1:] {
+			ordinal := found[0].number
+			if ordinal == t.self {
+				continue // and does not count
+			}
+			entries++
+			if !seen[ordinal] {
+				seen[ordinal] = true
+				best.add(entry{distance: c.refinedDistance(t, ordinal), number: ordinal})
+			}
 		}
-		t.found[i] = c.score(t, best.Sorted())
+		t.found[i] = c.score(t, best.sorted())
 	}
 }
 
+// inOrder returns what a search of one segment holds, by estimate; rows that came twice are twice
+// there.
+func (c *Candidates) inOrder() []entry {
+	c.shrink()
+	out := make([]entry, len(c.keys))
+	for i, key := range c.keys {
+		out[i] = entry{c.est[i], rowOf(key).Ordinal}
+	}
+	slices.SortFunc(out, entry.compare)
+	return out
+}
+
+func (c *calibration) refinedDistance(t *trial, ordinal uint32) float32 {
+	list, _ := c.postings.ListOf(ordinal)
+	l := c.Lists[list]
+	v, err := c.Quantizer.view(l, c.list(list))
+	must(err)
+	code, scale, square := v.refineOf(int(ordinal-l.First), c.Quantizer.codeDim)
+	var product [1]int32
+	kernels.Dot8Rows(t.query.code, code, len(code), product[:])
+	return t.query.refined(product[0], scale, square)
+}
+
 // score counts how many of the wanted are among the finalists, as exact scoring will show.
-func (c *calibration) score(t *trial, finalists []Candidate) int {
+func (c *calibration) score(t *trial, finalists []entry) int {
 	hits := 0
 	var d [1]float32
 	for _, f := range finalists {
-		Distances(c.Metric, t.query, c.src.vector(c.Order[f.Ordinal]), d[:])
+		Distances(c.src.Metric, t.vector, c.src.vector(c.Order[f.number]), d[:])
 		if d[0] <= t.bound {
 			hits++
 		}

@@ -1,45 +1,21 @@
 package ivfpq
 
 import (
-	"cmp"
 	"math"
-	"slices"
 )
 
-// Candidate is a row that may be an answer.
-type Candidate struct {
-	Distance float32 // smaller is better; an estimate until the row is scored
-	Segment  uint32  // the caller's number for the segment
-	Ordinal  uint32  // the row in it
-}
-
-// Compare orders by distance, then segment, then ordinal, so that an order is never by chance.
-func (c Candidate) Compare(d Candidate) int {
-	return cmp.Or(cmp.Compare(c.Distance, d.Distance), cmp.Compare(c.Segment, d.Segment), cmp.Compare(c.Ordinal, d.Ordinal))
-}
-
-// before is Compare(d) < 0 for distances that are not NaN.
-func (c *Candidate) before(d *Candidate) bool {
-	if c.Distance != d.Distance {
-		return c.Distance < d.Distance
-	}
-	if c.Segment != d.Segment {
-		return c.Segment < d.Segment
-	}
-	return c.Ordinal < d.Ordinal
-}
-
-// slack is how many times its depth a collector holds before it drops the worst. Selection then
-// costs a constant per candidate, where a heap would cost a logarithm.
-const slack = 3
-
-// Candidates collects the best of any number of candidates, from all segments of one search.
-// What it holds in the end does not depend on the order in which they came. It is for one
-// goroutine at a time.
+// Candidates collects the rows with the least estimates, from all segments of one search, under
+// one running limit. What it holds in the end does not depend on the order in which they came. It
+// is for one goroutine at a time.
+//
+// Estimates of all segments are in one unit: squared distances, or negative inner products, in the
+// scaled space of the first query (see Query.Relate).
 type Candidates struct {
-	depth     int
-	threshold float32
-	items     []Candidate
+	depth int
+	limit float32
+	est   []float32
+	keys  []uint64 // segment << 32 | ordinal
+	slots []uint64 // for finding keys that came twice
 }
 
 // NewCandidates returns a collector of the depth best.
@@ -52,61 +28,107 @@ func NewCandidates(depth int) *Candidates {
 // Reset empties the collector for another search and keeps its memory.
 func (c *Candidates) Reset(depth int) {
 	c.depth = max(depth, 1)
-	c.items = c.items[:0]
-	c.threshold = float32(math.Inf(1))
+	c.est, c.keys = c.est[:0], c.keys[:0]
+	c.limit = float32(math.Inf(1))
 }
 
-// Threshold is a distance above which nothing can be among the best any more; +Inf at first.
-func (c *Candidates) Threshold() float32 { return c.threshold }
+// Row is a row of a search's segments.
+type Row struct {
+	Segment uint32 // the number the caller gave it
+	Ordinal uint32
+}
 
-// Add offers a candidate. Its distance is not NaN.
-func (c *Candidates) Add(x Candidate) {
-	if x.Distance > c.threshold {
-		return
+func keyOf(segment, ordinal uint32) uint64 { return uint64(segment)<<32 | uint64(ordinal) }
+
+func rowOf(key uint64) Row { return Row{uint32(key >> 32), uint32(key)} }
+
+// add offers a row. A row may be offered twice, by its own list and by the one it was spilled to.
+func (c *Candidates) add(est float32, key uint64) {
+	if est <= c.limit {
+		c.est, c.keys = append(c.est, est), append(c.keys, key)
 	}
-	c.items = append(c.items, x)
-	if len(c.items) >= slack*c.depth+slack {
+}
+
+// settle drops the worst once enough have gathered.
+func (c *Candidates) settle() {
+	if len(c.est) >= slack*c.depth+slack {
 		c.shrink()
 	}
 }
 
+// shrink keeps the depth best. It counts rows that came twice as two: which they are shows only in
+// the end, and the calibration counts the same way.
 func (c *Candidates) shrink() {
-	if len(c.items) < c.depth {
+	if len(c.est) <= c.depth {
 		return
 	}
-	selectBest(c.items, c.depth)
-	c.items = c.items[:c.depth]
-	c.threshold = slices.MaxFunc(c.items, Candidate.Compare).Distance
+	selectPairs(c.est, c.keys, c.depth)
+	c.est, c.keys = c.est[:c.depth], c.keys[:c.depth]
+	c.limit = c.est[0]
+	for _, e := range c.est[1:] {
+		c.limit = max(c.limit, e)
+	}
 }
 
-// Sorted returns the best candidates, best first, at most depth of them. The slice belongs to
-// the collector and is valid until the next call.
-func (c *Candidates) Sorted() []Candidate {
+// Count is how many different rows are held.
+func (c *Candidates) Count() int {
 	c.shrink()
-	slices.SortFunc(c.items, Candidate.Compare)
-	return c.items
+	c.dedup()
+	return len(c.keys)
 }
 
-// selectBest moves the count best items to the front, in no order (quickselect, Hoare 1961).
-func selectBest(items []Candidate, count int) {
-	low, high := 0, len(items)-1
+// dedup keeps the lesser estimate of a row that came twice.
+func (c *Candidates) dedup() {
+	size := 1
+	for size < 4*len(c.keys) {
+		size *= 2
+	}
+	if cap(c.slots) < size {
+		c.slots = make([]uint64, size)
+	}
+	slots := c.slots[:size] // position + 1 of the key that hashes there
+	clear(slots)
+	kept := 0
+	for i, key := range c.keys {
+		at := int(key*0x9e3779b97f4a7c15>>32) & (size - 1)
+		for slots[at] != 0 && c.keys[slots[at]-1] != key {
+			at = (at + 1) & (size - 1)
+		}
+		if twin := slots[at]; twin != 0 {
+			c.est[twin-1] = min(c.est[twin-1], c.est[i])
+			continue
+		}
+		c.est[kept], c.keys[kept] = c.est[i], key
+		kept++
+		slots[at] = uint64(kept)
+	}
+	c.est, c.keys = c.est[:kept], c.keys[:kept]
+}
+
+// selectPairs moves the count least of d, ties by id, to the front, and the ids with them, in no
+// order (quickselect, Hoare 1961). No element of d is NaN.
+func selectPairs[T uint32 | uint64](d []float32, id []T, count int) {
+	id = id[:len(d)]
+	low, high := 0, len(d)-1
 	for low < high && count > low && count <= high {
-		pivot := medianOfThree(items[low], items[(low+high)/2], items[high])
+		middle := (low + high) / 2
+		p, q := d[middle], id[middle]
 		i, j := low, high
 		for i <= j {
-			for items[i].before(&pivot) {
+			for d[i] < p || d[i] == p && id[i] < q {
 				i++
 			}
-			for pivot.before(&items[j]) {
+			for d[j] > p || d[j] == p && id[j] > q {
 				j--
 			}
 			if i <= j {
-				items[i], items[j] = items[j], items[i]
+				d[i], d[j] = d[j], d[i]
+				id[i], id[j] = id[j], id[i]
 				i++
 				j--
 			}
 		}
-		// items[low..j] <= pivot <= items[i..high], and what is between equals it.
+		// d[low..j] <= p <= d[i..high], and what is between equals it.
 		switch {
 		case count <= j+1:
 			high = j
@@ -116,17 +138,4 @@ func selectBest(items []Candidate, count int) {
 			return
 		}
 	}
-}
-
-func medianOfThree(a, b, c Candidate) Candidate {
-	if b.before(&a) {
-		a, b = b, a
-	}
-	if c.before(&b) {
-		b = c
-		if b.before(&a) {
-			b = a
-		}
-	}
-	return b
 }

@@ -1,6 +1,7 @@
 package ivfpq
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"testing"
@@ -9,54 +10,93 @@ import (
 )
 
 // few values, so that ties are common
-func drawCandidates(t *rapid.T) []Candidate {
-	one := rapid.Custom(func(t *rapid.T) Candidate {
-		return Candidate{
-			Distance: rapid.SampledFrom([]float32{-1, 0, 0.5, 0.5, 1, 2, 3, math.MaxFloat32, -math.MaxFloat32}).Draw(t, "distance"),
-			Segment:  rapid.Uint32Range(0, 2).Draw(t, "segment"),
-			Ordinal:  rapid.Uint32Range(0, 1000).Draw(t, "ordinal"),
+func drawEntries(t *rapid.T) []entry {
+	one := rapid.Custom(func(t *rapid.T) entry {
+		return entry{
+			distance: rapid.SampledFrom([]float32{-1, 0, 0.5, 0.5, 1, 2, 3, math.MaxFloat32, -math.MaxFloat32}).Draw(t, "distance"),
+			number:   rapid.Uint32Range(0, 1000).Draw(t, "number"),
 		}
 	})
-	return rapid.SliceOfN(one, 0, 200).Draw(t, "candidates")
+	return rapid.SliceOfN(one, 0, 200).Draw(t, "entries")
 }
 
-func TestCandidatesAreTheBestInAnyOrder(t *testing.T) {
+func TestShortlistIsTheNearestInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		all := drawCandidates(t)
+		all := drawEntries(t)
+		depth := rapid.IntRange(1, 40).Draw(t, "depth")
+		s := newShortlist(depth)
+		for i, x := range all {
+			s.add(x)
+			if i%50 == 49 {
+				s.sorted() // looking must not change the outcome
+			}
+		}
+		want := slices.SortedFunc(slices.Values(all), entry.compare)
+		want = want[:min(depth, len(want))]
+		if got := s.sorted(); !slices.Equal(got, want) {
+			t.Fatalf("depth %d: got %v, want %v", depth, got, want)
+		}
+		s.reset(1)
+		if len(s.sorted()) != 0 || !math.IsInf(float64(s.threshold), 1) {
+			t.Fatalf("after reset: %v, threshold %v", s.sorted(), s.threshold)
+		}
+	})
+}
+
+func TestCandidatesAreTheLeastInAnyOrderAndOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := drawEntries(t)
 		depth := rapid.IntRange(1, 40).Draw(t, "depth")
 		c := NewCandidates(depth)
 		for i, x := range all {
-			c.Add(x)
-			if i%50 == 49 {
-				c.Sorted() // looking must not change the outcome
+			c.add(x.distance, keyOf(x.number%3, x.number))
+			if i%7 == 6 {
+				c.settle()
 			}
 		}
-		want := slices.SortedFunc(slices.Values(all), Candidate.Compare)
-		want = want[:min(depth, len(want))]
-		if got := c.Sorted(); !slices.Equal(got, want) {
-			t.Fatalf("depth %d: got %v, want %v", depth, got, want)
+		slices.SortFunc(all, func(a, b entry) int {
+			return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(keyOf(a.number%3, a.number), keyOf(b.number%3, b.number)))
+		})
+		want := map[uint64]float32{}
+		for _, x := range all[:min(depth, len(all))] {
+			if key := keyOf(x.number%3, x.number); want[key] == 0 {
+				want[key] = x.distance + 1e-30 // not 0
+			}
 		}
-		for _, x := range all {
-			if x.Distance > c.Threshold() && slices.Contains(want, x) {
-				t.Fatalf("threshold %v excludes %v, which is among the best", c.Threshold(), x)
+		if c.Count() != len(want) {
+			t.Fatalf("depth %d: %d rows, want %d", depth, c.Count(), len(want))
+		}
+		for i, key := range c.keys {
+			if w, ok := want[key]; !ok || w != c.est[i]+1e-30 {
+				t.Fatalf("depth %d: row %v at %v, want %v", depth, rowOf(key), c.est[i], w)
 			}
 		}
 		c.Reset(1)
-		if len(c.Sorted()) != 0 || !math.IsInf(float64(c.Threshold()), 1) {
-			t.Fatalf("after Reset: %v, threshold %v", c.Sorted(), c.Threshold())
+		if c.Count() != 0 || !math.IsInf(float64(c.limit), 1) {
+			t.Fatalf("after Reset: %d rows, limit %v", c.Count(), c.limit)
 		}
 	})
 }
 
-func TestSelectBestMovesTheBestToTheFront(t *testing.T) {
+func TestSelectionMovesTheLeastToTheFront(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		all := drawCandidates(t)
+		all := drawEntries(t)
 		count := rapid.IntRange(0, len(all)).Draw(t, "count")
-		want := slices.SortedFunc(slices.Values(all), Candidate.Compare)
-		selectBest(all, count)
-		got := slices.SortedFunc(slices.Values(all[:count]), Candidate.Compare)
+		want := slices.SortedFunc(slices.Values(all), entry.compare)
+		d, id := make([]float32, len(all)), make([]uint32, len(all))
+		for i, x := range all {
+			d[i], id[i] = x.distance, x.number
+		}
+		selectPairs(d, id, count)
+		selectNearest(all, count)
+		for i := range count {
+			if !slices.Contains(want[:count], entry{d[i], id[i]}) {
+				t.Fatalf("the least %d are %v, got %v %v", count, want[:count], d[:count], id[:count])
+			}
+		}
+		got := slices.SortedFunc(slices.Values(all[:count]), entry.compare)
 		if !slices.Equal(got, want[:count]) {
-			t.Fatalf("the best %d are %v, got %v", count, want[:count], got)
+			t.Fatalf("the nearest %d are %v, got %v", count, want[:count], got)
 		}
 	})
 }
@@ -86,7 +126,7 @@ func TestBitmapWordsAgainstSingleBits(t *testing.T) {
 			}
 		}
 		if any != (set > 0) || bits.Any(List{First: first, Count: count}) != (set > 0) {
-			t.Fatalf("%d bits are set: masks says %v, Any %v", set, any, bits.Any(List{first, count}))
+			t.Fatalf("%d bits are set: masks says %v, Any %v", set, any, bits.Any(List{First: first, Count: count}))
 		}
 	})
 }

@@ -42,7 +42,14 @@ func TestFormatDocumentAgreesWithTheConstants(t *testing.T) {
 		"bits of a code": 4, "rows of a block": kernels.BlockRows,
 		"bytes of a sub-quantizer in a block":        kernels.BlockSize(2) - kernels.BlockSize(1),
 		"bytes of factors in a block":                kernels.BlockFactorSize,
-		"bytes of a refine code beside its elements": refineOverhead,
+		"bytes of a refine code beside its elements": refineFactors,
+		"codebook sign":                              int(Sign),
+		"codebook learned":                           int(Learned),
+		"bytes of a list's header":                   listHeader,
+		"alignment of a list's parts":                listAlign,
+		"version of a quantizer":                     QuantizerVersion,
+		"bytes of a quantizer's header":              quantizerHeader,
+		"largest entry of a table":                   kernels.LUTMax,
 		"rounds of the rotation":                     rotationRounds,
 	}
 	rows := formatTable(t, "| number | value |")
@@ -57,7 +64,7 @@ func TestFormatDocumentAgreesWithTheConstants(t *testing.T) {
 }
 
 func TestFormatDocumentAgreesWithTheSizes(t *testing.T) {
-	rows := formatTable(t, "| dim | code dim | block bytes | refine bytes | list of 33 rows |")
+	rows := formatTable(t, "| dim | code dim | block bytes | to scan | list of 33 rows, 2 spilled |")
 	if len(rows) < 5 {
 		t.Fatalf("FORMAT.md has %d sizes, want at least 5", len(rows))
 	}
@@ -66,8 +73,9 @@ func TestFormatDocumentAgreesWithTheSizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := Params{Dim: dim}
-		want := fmt.Sprint(dim, CodeDim(dim), CodeSize(p, 1), RefineStride(p), ListSize(p, 33))
+		z := shapeOf(dim)
+		l := List{Count: 33, Spilled: 2}
+		want := fmt.Sprint(dim, CodeDim(dim), z.blockSize, z.ScanSize(l), z.ListSize(l))
 		if got := strings.Join(row, " "); got != want {
 			t.Errorf("FORMAT.md says %s, the code %s", got, want)
 		}

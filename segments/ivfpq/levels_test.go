@@ -35,7 +35,7 @@ func TestSearchReturnsTheSameRowsAtEveryLevel(t *testing.T) {
 				for i := range count {
 					var got []uint32
 					for _, x := range c.search(t, queries[i*dim:(i+1)*dim], k, 0.95, nil) {
-						got = append(got, x.Ordinal)
+						got = append(got, x.number)
 					}
 					if level == kernels.Generic {
 						want = append(want, got)

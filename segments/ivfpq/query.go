@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	scanBlocks   = 64 // blocks between two looks at the threshold: 2048 rows
+	scanBlocks   = 64 // blocks between two looks at the limit: 2048 rows
 	scanRows     = scanBlocks * kernels.BlockRows
 	refineBatch  = 256
 	lengthLimit  = 1 << 40 // of a query in scaled space, under L2
@@ -18,122 +18,152 @@ const (
 	roundingSlop = 1e-6    // a few roundings of float32, relative to the largest term
 )
 
-// Query is one search vector prepared for one segment. It is for one goroutine at a time and
-// scans without allocating. Release it when done.
+// Query is one search vector prepared for one quantizer, and with it for all segments of an epoch.
+// It is for one goroutine at a time and scans without allocating. Release it when done.
 type Query struct {
-	// Segment is stamped on the candidates of this query. The caller chooses it.
-	Segment uint32
+	z       *Quantizer
+	centred []float32 // what the tables stand for: q less the origin; q itself under Dot
+	rotated []float32 // scratch
+	sign    table     // of the sign codebook: of the centroids, and of the rows if that is theirs
+	learned table
+	code    []int8  // centred as int8
+	scale   float32 // of code
 
-	router   *Router
-	rotated  []float32 // q, scaled and rotated
-	centred  []float32 // what lut and code stand for: q - origin; q itself under Dot
-	lut      []byte
-	lutScale float32
-	lutBias  float32
-	code     []int8  // centred as int8
-	scale    float32 // of code
 	constant float32 // of refined estimates: |q - origin|², or -<q,origin> under Dot
-	extra    float32 // 1 for a zero query under Cosine, see encoder.row
-	unscale  float64 // from scaled distances to the user's
-	shift    float64 // added to distances when a query beyond all measure was shortened
+	origin   float32 // <q,origin> under Dot
+	zero     bool    // a query without a direction, under Cosine
+	exponent int     // of the unit of estimates: they are 2^exponent of the user's
+	unit     float32 // from estimates to those of the query that this one was related to
 
-	distances []float32 // to each centroid
-	near      []Candidate
-	probes    []Probe
-	est       []float32
-	rows      []uint32
-	mask      []uint32
-	dots      []int32
+	est    []float32 // of coarse search, and of a scan
+	rows   []uint32
+	probes []Probe
+	dots   []int32
+	codes  []*byte
+	refs   []refineRef
+	mask   []uint32
 }
 
-// Probe is a list worth scanning.
+// table is a look-up table: what a code stands for is scale · (sum of its entries) + bias.
+type table struct {
+	lut         []byte
+	scale, bias float32
+}
+
+// Probe is a list worth scanning, in every segment of the quantizer.
 type Probe struct {
 	List     uint32
-	Distance float32 // of its centroid, comparable between segments of one metric
+	Distance float32 // of its centroid, in the unit of estimates: the order of probing
+	centre   float32 // estimate = anchor · scan + centre
+	anchor   float32
 }
 
-// Query prepares a vector for this segment. The vector has Dim finite elements.
-func (r *Router) Query(vec []float32) (*Query, error) {
-	if len(vec) != r.Dim {
-		return nil, fmt.Errorf("prepare query: vector has %d elements, want %d", len(vec), r.Dim)
+// Query prepares a vector of Dim finite elements.
+func (z *Quantizer) Query(vec []float32) (*Query, error) {
+	if len(vec) != z.Dim {
+		return nil, fmt.Errorf("prepare query: vector has %d elements, want %d", len(vec), z.Dim)
 	}
 	if err := checkFinite(vec); err != nil {
 		return nil, fmt.Errorf("prepare query: %w", err)
 	}
-	q, ok := r.queries.Get().(*Query)
+	q, ok := z.queries.Get().(*Query)
 	if !ok {
-		q = r.newQuery()
+		q = z.newQuery()
 	}
 	q.prepare(vec)
 	return q, nil
 }
 
-// Release gives the query's memory back to its router. The query and what it returned must not
-// be used any more.
-func (q *Query) Release() { q.router.queries.Put(q) }
+// Release gives the query's memory back. The query and what it returned must not be used any
+// more.
+func (q *Query) Release() {
+	clear(q.codes[:cap(q.codes)]) // a pooled query keeps no list alive
+	q.z.queries.Put(q)
+}
 
-func (r *Router) newQuery() *Query {
-	return &Query{
-		router:    r,
-		rotated:   make([]float32, r.codeDim),
-		centred:   make([]float32, r.codeDim),
-		lut:       make([]byte, r.codeDim/dimsPerCode*kernels.LUTEntries),
-		code:      make([]int8, r.codeDim),
-		distances: make([]float32, len(r.lists)),
-		near:      make([]Candidate, len(r.lists)),
-		probes:    make([]Probe, len(r.lists)),
-		est:       make([]float32, scanRows),
-		rows:      make([]uint32, scanRows),
-		mask:      make([]uint32, scanBlocks),
-		dots:      make([]int32, refineBatch),
+func (z *Quantizer) newQuery() *Query {
+	entries := z.subQuantizers * kernels.LUTEntries
+	room := max(scanRows, blocks(uint32(z.Lists()))*kernels.BlockRows)
+	q := &Query{
+		z:       z,
+		centred: make([]float32, z.codeDim),
+		rotated: make([]float32, z.codeDim),
+		sign:    table{lut: make([]byte, entries)},
+		code:    make([]int8, z.codeDim),
+		est:     make([]float32, room),
+		rows:    make([]uint32, room),
+		mask:    make([]uint32, scanBlocks),
+		dots:    make([]int32, refineBatch),
+		codes:   make([]*byte, 0, refineBatch),
+		refs:    make([]refineRef, 0, refineBatch),
 	}
+	if z.Codebook == Learned {
+		q.learned.lut = make([]byte, entries)
+	}
+	return q
 }
 
 func (q *Query) prepare(vec []float32) {
-	q.Segment = 0
-	r := q.router
-	r.rotate(q.rotated, vec, q.chooseScale(vec))
-	copy(q.centred, q.rotated)
-	q.constant = 0
-	if r.Metric == Dot {
-		q.constant = -dot(q.rotated, r.origin)
+	z := q.z
+	factor := q.chooseScale(vec)
+	q.unit = 1
+	z.rotate(q.centred, vec, factor)
+	if z.Metric == Dot {
+		q.origin = dot(q.centred, z.origin)
+		q.constant = -q.origin
 	} else {
-		for i, o := range r.origin {
+		for i, o := range z.origin {
 			q.centred[i] -= o
 		}
-		q.constant = dot(q.centred, q.centred) + q.extra
+		q.constant = dot(q.centred, q.centred)
+		q.zero = factor == 0
+		if q.zero {
+			q.constant++ // see Quantizer.load
+		}
 	}
-	q.lutScale, q.lutBias = kernels.SignLUT(q.centred, q.lut)
-	q.scale = quantizeInt8(q.centred, q.code)
+	q.sign.scale, q.sign.bias = kernels.SignLUT(q.centred, q.sign.lut)
+	if z.Codebook == Learned {
+		q.learned.scale, q.learned.bias = kernels.CodebookLUT(q.centred, z.entries, q.learned.lut)
+	}
+	q.scale = gridInt8(q.centred, q.code)
 }
 
-// chooseScale returns the factor that brings vec into the scaled space of the rows and sets what
-// undoes it. Under Dot the query has a scale of its own: the order does not depend on it.
+// chooseScale returns the factor that brings vec into the scaled space of the rows. Under Dot the
+// query has a scale of its own: the order does not depend on it.
 func (q *Query) chooseScale(vec []float32) float64 {
 	length := norm(vec)
-	q.extra, q.shift = 0, 0
-	switch q.router.Metric {
+	switch q.z.Metric {
 	case Cosine:
+		q.exponent = 0
 		if length == 0 {
-			q.extra = 1
 			return 0
 		}
 		return 1 / length
 	case Dot:
 		exp := exponentOf(length)
-		q.unscale = math.Ldexp(1, -q.router.Exponent-exp)
+		q.exponent = q.z.Exponent + exp
 		return math.Ldexp(1, exp)
 	}
-	factor := math.Ldexp(1, q.router.Exponent)
-	q.unscale = 1 / factor
+	q.exponent = 2 * q.z.Exponent
+	factor := math.Ldexp(1, q.z.Exponent)
 	if scaled := length * factor; scaled > lengthLimit {
-		// All rows are equally far as float32 can tell. Keep their order by direction, and
-		// the distance.
-		q.shift = (scaled - lengthLimit) * q.unscale
+		// All rows are equally far as float32 can tell. Keep their order by direction.
 		factor *= lengthLimit / scaled
 	}
 	return factor
 }
+
+// Relate makes the estimates of q comparable with those of another query of the same vector, for
+// another quantizer.
+func (q *Query) Relate(other *Query) {
+	q.unit = float32(min(max(math.Ldexp(1, other.exponent-q.exponent), smallestUnit), largestUnit))
+}
+
+// Where quantizers differ by more than that, one sees the rows of the other as all in one place.
+const (
+	smallestUnit = 1e-20
+	largestUnit  = 1e20
+)
 
 func dot(a, b []float32) float32 {
 	var out [1]float32
@@ -141,168 +171,277 @@ func dot(a, b []float32) float32 {
 	return out[0]
 }
 
-// distance turns a scaled estimate (of a squared distance, or of a negative inner product) into
-// a distance. It rises with the estimate, is finite, and below 0 where noise took an L2 estimate
-// there.
-func (q *Query) distance(est float32) float32 {
-	wide := float64(est)
-	switch q.router.Metric {
-	case L2:
-		return saturate(math.Copysign(math.Sqrt(math.Abs(wide)), wide)*q.unscale + q.shift)
-	case Cosine:
-		return saturate(wide/2 - 1)
-	default:
-		return saturate(wide * q.unscale)
+// rowTable is the table that the rows' codes are looked up in.
+func (q *Query) rowTable() *table {
+	if q.z.Codebook == Learned {
+		return &q.learned
 	}
-}
-
-// limit is the inverse of distance, for a threshold.
-func (q *Query) limit(distance float32) float64 {
-	wide := float64(distance)
-	switch {
-	case distance >= math.MaxFloat32 || q.shift != 0:
-		return math.Inf(1)
-	case q.router.Metric == L2:
-		wide /= q.unscale
-		return wide * math.Abs(wide)
-	case q.router.Metric == Cosine:
-		return 2 * (wide + 1)
-	default:
-		return wide / q.unscale
-	}
+	return &q.sign
 }
 
 // Probe returns the n nearest lists, best first; ties by list. The slice belongs to the query
 // and is valid until the next call.
 func (q *Query) Probe(n int) []Probe {
-	r := q.router
-	if len(r.lists) == 0 {
-		return nil
+	lists := q.z.Lists()
+	n = min(max(n, 0), lists)
+	which, exact := q.rows[:lists], q.est[:lists]
+	for i := range which {
+		which[i] = uint32(i)
 	}
-	if r.Metric == Dot {
-		kernels.DotRows(q.rotated, r.centroids, q.distances)
-	} else {
-		kernels.L2Rows(q.rotated, r.centroids, q.distances)
-	}
-	for i, d := range q.distances {
-		if r.Metric == Dot {
-			d = -d
+	if wanted := coarseFactor*n + coarseExtra; 2*wanted < lists {
+		// Under Dot the signs of centroids, taken around the origin, say little about a product
+		// with a query that is not.
+		if q.z.Metric != Dot {
+			which = q.rows[:q.coarse(wanted)]
 		}
-		q.near[i] = Candidate{Distance: q.distance(d), Ordinal: uint32(i)}
+		which = which[:q.sharpen(which, n+n/4+4)]
+		exact = exact[:len(which)]
 	}
-	n = min(max(n, 0), len(q.near))
-	selectBest(q.near, n)
-	slices.SortFunc(q.near[:n], Candidate.Compare)
-	for i, c := range q.near[:n] {
-		q.probes[i] = Probe{List: c.Ordinal, Distance: c.Distance}
+	q.rank(which, exact)
+	selectPairs(exact, which, n)
+	q.probes = slices.Grow(q.probes[:0], n)[:n]
+	for i := range q.probes {
+		q.probes[i] = q.probe(which[i], exact[i])
 	}
-	return q.probes[:n]
+	slices.SortFunc(q.probes, compareProbes)
+	return q.probes
 }
 
-// ScanList estimates the allowed rows of a list and adds those that may be among the best to
-// out. data is the list's stored bytes, at least its scan codes (CodeSize). allowed has a bit
-// for every row of the segment; nil allows all.
-func (q *Query) ScanList(list Probe, data []byte, allowed Bitmap, out *Candidates) error {
-	r := q.router
-	if int(list.List) >= len(r.lists) {
-		return fmt.Errorf("scan list %d: the index has %d", list.List, len(r.lists))
+func compareProbes(a, b Probe) int {
+	switch {
+	case a.Distance < b.Distance:
+		return -1
+	case a.Distance > b.Distance:
+		return 1
 	}
-	l := r.lists[list.List]
-	if size := CodeSize(r.Params, int(l.Count)); len(data) != size && len(data) != ListSize(r.Params, int(l.Count)) {
-		return fmt.Errorf("scan list %d: got %d bytes, want %d, or %d with refine codes", list.List, len(data), size, ListSize(r.Params, int(l.Count)))
-	}
-	if err := allowed.check(r.rows); err != nil {
-		return fmt.Errorf("scan list %d: %w", list.List, err)
-	}
-	centre, anchor := q.listTerms(list.List)
-	blockSize := kernels.BlockSize(r.codeDim / dimsPerCode)
-	for first := uint32(0); first < l.Count; first += scanRows {
-		count := min(l.Count-first, scanRows)
-		mask := q.mask[:(count+kernels.BlockRows-1)/kernels.BlockRows]
-		if !allowed.masks(mask, l.First+first, count) {
-			continue
-		}
-		start := int(first) / kernels.BlockRows * blockSize
-		scan := kernels.Scan{Scale: q.lutScale / anchor, Bias: q.lutBias / anchor, Limit: q.scanLimit(out.Threshold(), centre, anchor)}
-		kept := kernels.Scan4(data[start:start+len(mask)*blockSize], q.lut, scan, mask, q.est, q.rows)
-		for i, est := range q.est[:kept] {
-			d := q.distance(float32(anchor*est) + centre)
-			out.Add(Candidate{Distance: d, Segment: q.Segment, Ordinal: l.First + first + q.rows[i]})
-		}
-	}
-	return nil
+	return int(a.List) - int(b.List)
 }
 
-// listTerms returns what the estimates of a list share: estimate = anchor · scan + centre.
+// How many centroids the scan of their codes leaves for the int8 look: with 4·n + 64 the lists
+// probed are the same as with exact distances, but for one in a thousand.
+const (
+	coarseFactor = 4
+	coarseExtra  = 64
+	coarseSample = 16 // every so many blocks of centroids are looked at first, for a limit
+)
+
+// coarse scans the codes of all centroids and leaves at least wanted of the nearest in q.rows, if
+// there are as many, and few more. It returns how many.
+func (q *Query) coarse(wanted int) int {
+	c, blockSize := &q.z.coarse, q.z.blockSize
+	scan := kernels.Scan{
+		Scale: q.sign.scale * c.scales[1] / c.scales[0],
+		Bias:  q.sign.bias * c.scales[1] / c.scales[0],
+		Limit: float32(math.Inf(1)),
+	}
+	sampled := 0
+	for b := 0; b < len(c.mask); b += coarseSample {
+		sampled += kernels.Scan4(c.blocks[b*blockSize:(b+1)*blockSize], q.sign.lut, scan, c.mask[b:b+1], q.est[sampled:], q.rows[sampled:])
+	}
+	if share := (wanted*5/4*sampled)/q.z.Lists() + 8; share < sampled {
+		selectPairs(q.est[:sampled], q.rows[:sampled], share)
+		scan.Limit = slices.Max(q.est[:share])
+	}
+	kept := kernels.Scan4(c.blocks, q.sign.lut, scan, c.mask, q.est, q.rows)
+	if kept < wanted { // the sample was not like the rest
+		scan.Limit = float32(math.Inf(1))
+		kept = kernels.Scan4(c.blocks, q.sign.lut, scan, c.mask, q.est, q.rows)
+	}
+	if kept > wanted {
+		selectPairs(q.est[:kept], q.rows[:kept], wanted)
+		kept = wanted
+	}
+	return kept
+}
+
+// sharpen moves the nearest of some centroids, as their int8 codes tell, to the front, and returns
+// how many they are: at most wanted.
+func (q *Query) sharpen(which []uint32, wanted int) int {
+	if wanted >= len(which) {
+		return len(which)
+	}
+	z, est := q.z, q.est[:len(which)]
+	for done := 0; done < len(which); {
+		part := which[done:min(done+refineBatch, len(which))]
+		dots := q.dots[:len(part)]
+		kernels.Dot8Gather(q.code, z.grid.bytes, z.codeDim, part, dots)
+		for i, list := range part {
+			product := float32(q.scale*z.grid.steps[list]) * float32(dots[i])
+			if z.Metric == Dot {
+				est[done+i] = -product
+			} else {
+				est[done+i] = z.squares[list] - 2*product
+			}
+		}
+		done += len(part)
+	}
+	selectPairs(est, which, wanted)
+	return wanted
+}
+
+// rank writes what probes are ordered by: |q-c|², or -<q,c>.
+func (q *Query) rank(which []uint32, out []float32) {
+	if q.z.Metric != Dot {
+		kernels.L2Gather(q.centred, q.z.centroids, which, out)
+		return
+	}
+	kernels.DotGather(q.centred, q.z.centroids, which, out)
+	for i, x := range out {
+		out[i] = -q.origin - x
+	}
+}
+
+// probe completes a probe with what the estimates of a list share: estimate = anchor · scan +
+// centre.
 //
 // Under L2 anchor is 1 and centre is |q-c|². Under Dot centre is -<q,c>, and anchor is the t of
 // encoder.scan, the multiple of c that comes nearest to q: the noise of the estimate is
 // proportional to |q - tc|, and so does not depend on how long the rows are.
-func (q *Query) listTerms(list uint32) (centre, anchor float32) {
-	r := q.router
-	centroid := r.centroids[int(list)*r.codeDim : (int(list)+1)*r.codeDim]
-	if r.Metric != Dot {
-		var out [1]float32
-		kernels.L2Rows(q.rotated, centroid, out[:])
-		return out[0] + q.extra, 1
+func (q *Query) probe(list uint32, distance float32) Probe {
+	p := Probe{List: list, centre: distance, anchor: 1}
+	switch q.z.Metric {
+	case Dot:
+		p.anchor = leastAnchor
+		if t := -distance / q.z.lengths[list]; t > leastAnchor { // false for 0/0
+			p.anchor = min(t, 1/leastAnchor)
+		}
+	case Cosine:
+		if q.zero {
+			p.centre++ // see Quantizer.load
+		}
 	}
-	product, square := dot(q.rotated, centroid), dot(centroid, centroid)
-	anchor = leastAnchor
-	if t := product / square; t > leastAnchor { // false for 0/0
-		anchor = min(t, 1/leastAnchor)
-	}
-	return -product, anchor
+	p.Distance = p.centre * q.unit
+	return p
 }
 
-// scanLimit is the largest scan value that can still beat the threshold, a little enlarged, so
-// that rounding never drops a row that Candidates would keep.
-func (q *Query) scanLimit(threshold, centre, anchor float32) float32 {
-	limit := q.limit(threshold)
-	if math.IsInf(limit, 1) {
-		return float32(limit)
+// everyRow are masks that allow all rows.
+var everyRow = func() (mask [scanBlocks]uint32) {
+	for i := range mask {
+		mask[i] = math.MaxUint32
 	}
-	slop := roundingSlop * (math.Abs(limit) + math.Abs(float64(centre)))
-	return math.Nextafter32(float32((limit-float64(centre)+slop)/float64(anchor)), float32(math.Inf(1)))
-}
+	return mask
+}()
 
-// RefineList replaces the estimated distances of candidates by those of the refine codes. All of
-// them are rows of the list; data is its stored bytes.
-func (q *Query) RefineList(list uint32, data []byte, candidates []Candidate) error {
-	r := q.router
-	if int(list) >= len(r.lists) {
-		return fmt.Errorf("refine list %d: the index has %d", list, len(r.lists))
+// ScanList estimates the allowed rows of a segment's list and adds those that may be among the
+// best to out, stamped with the caller's number for the segment. data is the list's stored bytes,
+// at least its scan codes. allowed has a bit for every row of the segment; nil allows all.
+func (q *Query) ScanList(probe Probe, p *Postings, data []byte, allowed Bitmap, segment uint32, out *Candidates) error {
+	fail := func(err error) error { return fmt.Errorf("scan list %d: %w", probe.List, err) }
+	if p.quantizer != q.z || int(probe.List) >= len(p.lists) {
+		return fail(fmt.Errorf("not one of the %d lists of the query's quantizer", len(p.lists)))
 	}
-	l := r.lists[list]
-	if want := ListSize(r.Params, int(l.Count)); len(data) != want {
-		return fmt.Errorf("refine list %d: got %d bytes, want %d", list, len(data), want)
+	l := p.lists[probe.List]
+	v, err := q.z.view(l, data)
+	if err != nil {
+		return fail(err)
 	}
-	codes, stride := data[CodeSize(r.Params, int(l.Count)):], RefineStride(r.Params)
-	for len(candidates) > 0 {
-		batch := candidates[:min(len(candidates), refineBatch)]
-		candidates = candidates[len(batch):]
-		rows, dots := q.rows[:len(batch)], q.dots[:len(batch)]
-		for i, c := range batch {
-			if c.Ordinal-l.First >= l.Count { // also when Ordinal is less: it wraps
-				return fmt.Errorf("refine list %d: row %d, want %d..%d", list, c.Ordinal, l.First, uint64(l.First)+uint64(l.Count))
-			}
-			rows[i] = c.Ordinal - l.First
-		}
-		kernels.Dot8Gather(q.code, codes, stride, rows, dots)
-		for i, row := range rows {
-			factors := codes[int(row)*stride+r.codeDim:]
-			scale := math.Float32frombits(binary.LittleEndian.Uint32(factors))
-			square := math.Float32frombits(binary.LittleEndian.Uint32(factors[4:]))
-			batch[i].Distance = q.distance(q.refined(dots[i], scale, square))
-		}
+	if err := allowed.check(p.rows); err != nil {
+		return fail(err)
+	}
+	s := listScan{Query: q, probe: probe, list: l, view: v, allowed: allowed, segment: segment, out: out, rows: p.rows}
+	if !s.run() {
+		return fail(fmt.Errorf("it has rows beyond its %d and %d spilled ones, or the %d of the segment", l.Count, l.Spilled, p.rows))
 	}
 	return nil
 }
 
-// refined is |y|² + |q-o|² - 2<y,q-o>, or -<q,o> - <q,y> under Dot, with y = x - o.
-func (q *Query) refined(dot int32, scale, square float32) float32 {
-	product := float32(float32(q.scale*scale) * float32(dot))
-	if q.router.Metric == Dot {
-		return q.constant - product
+// listScan is one list being scanned.
+type listScan struct {
+	*Query
+	probe   Probe
+	list    List
+	view    listView
+	allowed Bitmap
+	segment uint32
+	rows    uint32 // of the segment
+	out     *Candidates
+}
+
+// run reports false for a list that has rows which do not exist.
+func (s *listScan) run() bool {
+	z, t := s.z, s.rowTable()
+	blockSize := z.blockSize
+	add := s.view.scales[0]
+	scan := kernels.Scan{
+		Scale: t.scale * s.view.scales[1] / add / s.probe.anchor,
+		Bias:  t.bias * s.view.scales[1] / add / s.probe.anchor,
 	}
-	return square + q.constant - 2*product
+	slope := s.probe.anchor * add
+	count := len(s.view.blocks) / blockSize
+	for first := 0; first < count; {
+		n := min(count-first, scanBlocks)
+		if math.IsInf(float64(s.out.limit), 1) {
+			// No limit yet: a part of the list finds one, where all rows of it would be kept.
+			n = min(n, 2*s.out.depth/kernels.BlockRows+1)
+		}
+		mask, any := s.masks(first, n)
+		if any {
+			scan.Limit = s.scanLimit(slope)
+			kept := kernels.Scan4(s.view.blocks[first*blockSize:(first+n)*blockSize], t.lut, scan, mask, s.est, s.Query.rows)
+			if !s.keep(uint32(first*kernels.BlockRows), kept, slope) {
+				return false
+			}
+		}
+		first += n
+	}
+	return true
+}
+
+// masks are the rows of blocks that may be kept. A spilled row is looked up only if it is.
+func (s *listScan) masks(first, n int) (mask []uint32, any bool) {
+	own := blocks(s.list.Count)
+	if s.allowed == nil {
+		return everyRow[:n], true
+	}
+	mask = s.mask[:n]
+	for i := range mask {
+		mask[i] = math.MaxUint32
+	}
+	any = first+n > own
+	if first < own {
+		part := mask[:min(n, own-first)]
+		start := uint32(first * kernels.BlockRows)
+		any = s.allowed.masks(part, s.list.First+start, s.list.Count-start) || any
+	}
+	return mask, any
+}
+
+// keep adds what a scan kept, of positions from first on.
+func (s *listScan) keep(first uint32, kept int, slope float32) bool {
+	spill := uint32(s.list.spillStart())
+	unit, centre := s.unit, s.probe.centre
+	for i, e := range s.est[:kept] {
+		position := first + s.Query.rows[i]
+		ordinal := s.list.First + position
+		if position >= spill {
+			at := 4 * int(position-spill)
+			if at >= len(s.view.spilled) {
+				return false
+			}
+			ordinal = binary.LittleEndian.Uint32(s.view.spilled[at:])
+			if ordinal >= s.rows {
+				return false
+			}
+			if s.allowed != nil && s.allowed[ordinal/64]>>(ordinal%64)&1 == 0 {
+				continue
+			}
+		} else if position >= s.list.Count {
+			return false
+		}
+		s.out.add((float32(slope*e)+centre)*unit, keyOf(s.segment, ordinal))
+	}
+	s.out.settle()
+	return true
+}
+
+// scanLimit is the largest scan value that can still beat the limit of the candidates, a little
+// enlarged, so that rounding never drops a row that they would keep.
+func (s *listScan) scanLimit(slope float32) float32 {
+	limit := float64(s.out.limit) / float64(s.unit)
+	if math.IsInf(limit, 1) {
+		return float32(limit)
+	}
+	centre := float64(s.probe.centre)
+	slop := roundingSlop * (math.Abs(limit) + math.Abs(centre))
+	return math.Nextafter32(saturate((limit-centre+slop)/float64(slope)), float32(math.Inf(1)))
 }

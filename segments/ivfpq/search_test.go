@@ -12,9 +12,10 @@ import (
 // A corpus is an index with its vectors, searched the way a query process does.
 type corpus struct {
 	*Index
-	vectors []float32
-	router  *Router
-	lists   [][]byte
+	dim      int
+	metric   Metric
+	vectors  []float32
+	postings *Postings
 }
 
 func newCorpus(t testing.TB, vectors []float32, cfg Config) *corpus {
@@ -23,25 +24,31 @@ func newCorpus(t testing.TB, vectors []float32, cfg Config) *corpus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &corpus{Index: x, vectors: vectors}
-	if c.router, err = NewRouter(x.Params, x.Centroids, x.Lists, x.Calibration); err != nil {
+	c := &corpus{Index: x, dim: cfg.Dim, metric: cfg.Metric, vectors: vectors}
+	if x.Kind == Exact {
+		return c
+	}
+	// What is searched went through its stored form.
+	z, err := DecodeQuantizer(x.Quantizer.AppendBinary(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.postings, err = NewPostings(z, x.Lists, x.Calibration); err != nil {
 		t.Fatal(err)
 	}
 	for i, l := range x.Lists {
-		data := x.AppendList(nil, i)
-		if want := ListSize(x.Params, int(l.Count)); len(data) != want {
-			t.Fatalf("list %d has %d bytes, want %d", i, len(data), want)
+		if got, want := len(x.AppendList(nil, i)), z.ListSize(l); got != want {
+			t.Fatalf("list %d has %d bytes, want %d", i, got, want)
 		}
-		c.lists = append(c.lists, data)
 	}
 	return c
 }
 
-func (c *corpus) vector(row int) []float32 { return c.vectors[row*c.Dim : (row+1)*c.Dim] }
+func (c *corpus) vector(row int) []float32 { return c.vectors[row*c.dim : (row+1)*c.dim] }
 
 func (c *corpus) query(t testing.TB, vec []float32) *Query {
 	t.Helper()
-	q, err := c.router.Query(vec)
+	q, err := c.postings.Quantizer().Query(vec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,47 +56,51 @@ func (c *corpus) query(t testing.TB, vec []float32) *Query {
 }
 
 // search returns the ordinals of the k best with exact distances, best first.
-func (c *corpus) search(t testing.TB, vec []float32, k int, recall float32, allowed Bitmap) []Candidate {
+func (c *corpus) search(t testing.TB, vec []float32, k int, recall float32, allowed Bitmap) []entry {
 	t.Helper()
 	if c.Kind == Exact {
 		return c.exact(vec, k, allowed)
 	}
-	nprobe, depth := c.router.Plan(recall, k)
+	nprobe, depth := c.postings.Plan(recall, k)
 	q := c.query(t, vec)
 	defer q.Release()
-	estimated, refined, best := NewCandidates(depth), NewCandidates(Finish(k)), NewCandidates(k)
+	candidates := NewCandidates(depth)
 	for _, p := range q.Probe(nprobe) {
-		if err := q.ScanList(p, c.lists[p.List], allowed, estimated); err != nil {
+		if err := q.ScanList(p, c.postings, c.list(p.List), allowed, 0, candidates); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, x := range estimated.Sorted() {
-		list, ok := c.router.ListOf(x.Ordinal)
-		one := []Candidate{x}
-		if err := q.RefineList(list, c.lists[list], one); err != nil || !ok {
-			t.Fatal(err, ok)
-		}
-		refined.Add(one[0])
+	return c.finish(t, vec, k, candidates, []Part{{q, c.postings, c.Index}})
+}
+
+// finish scores the finalists of a search of one segment.
+func (c *corpus) finish(t testing.TB, vec []float32, k int, candidates *Candidates, parts []Part) []entry {
+	t.Helper()
+	finalists, err := candidates.Finalists(k, parts)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, x := range refined.Sorted() {
+	best := newShortlist(k)
+	for _, key := range finalists {
+		row := RowOf(key)
 		var d [1]float32
-		Distances(c.Metric, vec, c.vector(int(c.Order[x.Ordinal])), d[:])
-		best.Add(Candidate{Distance: d[0], Ordinal: x.Ordinal})
+		Distances(c.metric, vec, c.vector(int(c.Order[row.Ordinal])), d[:])
+		best.add(entry{d[0], row.Ordinal})
 	}
-	return best.Sorted()
+	return best.sorted()
 }
 
 // exact is the brute-force oracle.
-func (c *corpus) exact(vec []float32, k int, allowed Bitmap) []Candidate {
+func (c *corpus) exact(vec []float32, k int, allowed Bitmap) []entry {
 	d := make([]float32, len(c.Order))
-	Distances(c.Metric, vec, c.vectors, d)
-	best := NewCandidates(k)
+	Distances(c.metric, vec, c.vectors, d)
+	best := newShortlist(k)
 	for ordinal, row := range c.Order {
 		if allowed == nil || allowed[ordinal/64]>>(ordinal%64)&1 != 0 {
-			best.Add(Candidate{Distance: d[row], Ordinal: uint32(ordinal)})
+			best.add(entry{d[row], uint32(ordinal)})
 		}
 	}
-	return best.Sorted()
+	return best.sorted()
 }
 
 // recall searches for every query and returns the share of the k nearest that were found; rows
@@ -97,15 +108,15 @@ func (c *corpus) exact(vec []float32, k int, allowed Bitmap) []Candidate {
 func (c *corpus) recall(t testing.TB, queries []float32, k int, target float32, allowed Bitmap) float64 {
 	t.Helper()
 	found, wanted := 0, 0
-	for ; len(queries) > 0; queries = queries[c.Dim:] {
-		truth := c.exact(queries[:c.Dim], k, allowed)
+	for ; len(queries) > 0; queries = queries[c.dim:] {
+		truth := c.exact(queries[:c.dim], k, allowed)
 		wanted += len(truth)
-		for _, x := range c.search(t, queries[:c.Dim], k, target, allowed) {
-			if x.Distance <= truth[len(truth)-1].Distance {
+		for _, x := range c.search(t, queries[:c.dim], k, target, allowed) {
+			if x.distance <= truth[len(truth)-1].distance {
 				found++
 			}
-			if allowed != nil && allowed[x.Ordinal/64]>>(x.Ordinal%64)&1 == 0 {
-				t.Fatalf("row %d is masked and was returned", x.Ordinal)
+			if allowed != nil && allowed[x.number/64]>>(x.number%64)&1 == 0 {
+				t.Fatalf("row %d is masked and was returned", x.number)
 			}
 		}
 	}
@@ -304,15 +315,15 @@ func checkIndex(t *testing.T, c *corpus) {
 			t.Fatalf("order is no permutation: %d at %d", row, i)
 		}
 	}
-	if len(sorted) != len(c.vectors)/c.Dim {
-		t.Fatalf("order has %d rows, want %d", len(sorted), len(c.vectors)/c.Dim)
+	if len(sorted) != len(c.vectors)/c.dim {
+		t.Fatalf("order has %d rows, want %d", len(sorted), len(c.vectors)/c.dim)
 	}
 	if c.Kind == Exact {
 		return
 	}
 	next := uint32(0)
 	for i, l := range c.Lists {
-		if l.First != next || l.Count == 0 {
+		if l.First != next {
 			t.Errorf("list %d is %+v, want rows from %d", i, l, next)
 		}
 		next += l.Count
@@ -327,43 +338,53 @@ func checkIndex(t *testing.T, c *corpus) {
 	}
 }
 
+// Segments of other quantizers have scales and origins of their own; their estimates must compare
+// all the same.
 func TestCandidatesOfSeveralSegments(t *testing.T) {
 	const n, dim = 2000, 24
 	rows, queries := clustered(6, 2*n, 10, dim, 20)
-	whole := newCorpus(t, rows, Config{Dim: dim, Metric: L2, Seed: 1, Kind: Flat})
-	// The parts have scales and origins of their own; estimates must compare all the same.
 	for i := range rows[n*dim:] {
 		rows[n*dim+i] *= 0.5
 	}
-	whole.vectors = rows
-	parts := []*corpus{
-		newCorpus(t, rows[:n*dim], Config{Dim: dim, Metric: L2, Seed: 2, Kind: IVF}),
-		newCorpus(t, rows[n*dim:], Config{Dim: dim, Metric: L2, Seed: 3, Kind: Flat}),
-	}
-	for ; len(queries) > 0; queries = queries[dim:] {
-		shared := NewCandidates(200)
-		for segment, part := range parts {
-			q := part.query(t, queries[:dim])
-			q.Segment = uint32(segment)
-			for _, p := range q.Probe(len(part.lists)) {
-				if err := q.ScanList(p, part.lists[p.List], nil, shared); err != nil {
-					t.Fatal(err)
+	for _, metric := range metrics {
+		whole := &corpus{Index: &Index{Order: sampleRows(2*n, 2*n, nil)}, dim: dim, metric: metric, vectors: rows}
+		segments := []*corpus{
+			newCorpus(t, rows[:n*dim], Config{Dim: dim, Metric: metric, Seed: 2, Kind: IVF}),
+			newCorpus(t, rows[n*dim:], Config{Dim: dim, Metric: metric, Seed: 3, Kind: Flat}),
+		}
+		for rest := queries; len(rest) > 0; rest = rest[dim:] {
+			shared, parts := NewCandidates(200), []Part(nil)
+			for i, c := range segments {
+				q := c.query(t, rest[:dim])
+				parts = append(parts, Part{q, c.postings, c.Index})
+				q.Relate(parts[0].Query)
+				for _, p := range q.Probe(len(c.Lists)) {
+					if err := q.ScanList(p, c.postings, c.list(p.List), nil, uint32(i), shared); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
-			q.Release()
-		}
-		found := map[int]bool{}
-		for _, x := range shared.Sorted() {
-			found[int(x.Segment)*n+int(parts[x.Segment].Order[x.Ordinal])] = true
-		}
-		missed := 0
-		for _, x := range whole.exact(queries[:dim], 10, nil) {
-			if !found[int(whole.Order[x.Ordinal])] {
-				missed++
+			finalists, err := shared.Finalists(10, parts)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if missed > 1 {
-			t.Errorf("%d of the 10 nearest are not among the 200 best estimates of both segments", missed)
+			found := map[uint32]bool{}
+			for _, key := range finalists {
+				row := RowOf(key)
+				found[row.Segment*n+segments[row.Segment].Order[row.Ordinal]] = true
+			}
+			missed := 0
+			for _, x := range whole.exact(rest[:dim], 10, nil) {
+				if !found[whole.Order[x.number]] {
+					missed++
+				}
+			}
+			if missed > 1 {
+				t.Errorf("%v: %d of the 10 nearest are not among the finalists of both segments", metric, missed)
+			}
+			for _, p := range parts {
+				p.Query.Release()
+			}
 		}
 	}
 }

@@ -6,12 +6,12 @@ import "math"
 // and queries.
 type space struct {
 	Params
-	codeDim  int
+	shape
 	rotation *rotation
 }
 
 func newSpace(p Params) *space {
-	return &space{Params: p, codeDim: CodeDim(p.Dim), rotation: newRotation(p.Dim, p.Seed)}
+	return &space{Params: p, shape: shapeOf(p.Dim), rotation: newRotation(p.Dim, p.Seed)}
 }
 
 // rotate writes v · factor, padded with zeros and rotated, to dst, which has CodeDim elements.
@@ -37,26 +37,4 @@ func (s *space) rowFactor(row []float32) float64 {
 		return 1 / n
 	}
 	return 0
-}
-
-// originOf is the mean of the rows of an index as its centroids and list sizes tell it. Codes
-// are taken around it, so that a common offset of all vectors costs no precision. Builder and
-// reader both compute it with this function.
-func originOf(codeDim int, centroids []float32, lists []List) []float32 {
-	sum := make([]float64, codeDim)
-	total := 0.0
-	for i, l := range lists {
-		weight := float64(l.Count)
-		total += weight
-		for j, x := range centroids[i*codeDim : (i+1)*codeDim] {
-			sum[j] += float64(weight * float64(x))
-		}
-	}
-	origin := make([]float32, codeDim)
-	if total > 0 {
-		for j, x := range sum {
-			origin[j] = float32(x / total)
-		}
-	}
-	return origin
 }

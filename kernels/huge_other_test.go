@@ -1,0 +1,5 @@
+//go:build !linux
+
+package kernels
+
+func hugeBytes(size int) []byte { return make([]byte, size) }
