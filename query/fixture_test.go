@@ -77,7 +77,7 @@ func (f *fixture) newService(w Writer) *Service {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	s, err := New(Config{Store: f.store, Ranges: ranges, Writer: w, Now: f.clock, Degraded: func(component, reason string) {
+	s, err := New(Config{Store: f.store, Ranges: ranges, Writer: w, ResidentBytes: 64 << 20, Now: f.clock, Degraded: func(component, reason string) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.degraded[component] = reason

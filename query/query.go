@@ -51,6 +51,10 @@ type Config struct {
 	// store, and writes are refused.
 	Writer Writer
 	Limits httpapi.Limits // zero fields mean the defaults
+	// ResidentBytes is how much memory, outside Go's heap, may hold the postings
+	// and ids of segments that are searched often. 0 means none: every list is
+	// read through Ranges.
+	ResidentBytes int64
 	// MaxStaleness is how old a manifest may be before a read with consistency
 	// latest looks for a newer one. 0 means 1 s.
 	MaxStaleness time.Duration
@@ -88,6 +92,9 @@ func (c Config) Validate() error {
 	if c.Store == nil || c.Ranges == nil {
 		errs = append(errs, errors.New("query: store and ranges must be set"))
 	}
+	if c.ResidentBytes < 0 {
+		errs = append(errs, fmt.Errorf("query: resident bytes are %d, want at least 0", c.ResidentBytes))
+	}
 	if c.MaxStaleness < 0 {
 		errs = append(errs, fmt.Errorf("query: max staleness is %v, want at least 0", c.MaxStaleness))
 	}
@@ -104,6 +111,7 @@ type Service struct {
 	catalog  *catalog
 	filters  *lru.Cache[filterKey, rowSet]
 	searches *telemetry.Search
+	resident *residents
 	// background ends when the service is closed; refreshes that no request
 	// waits for run under it.
 	background context.Context
@@ -144,6 +152,9 @@ func New(cfg Config) (*Service, error) {
 	if s.filters, err = lru.New[filterKey, rowSet](filterCacheEntries); err != nil {
 		return nil, err
 	}
+	if s.resident, err = newResidents(s, s.cfg.ResidentBytes); err != nil {
+		return nil, err
+	}
 	s.searches = telemetry.NewSearch(s.cfg.Registerer)
 	s.background, s.stop = context.WithCancel(context.Background())
 	s.catalog = newCatalog(s)
@@ -154,4 +165,5 @@ func New(cfg Config) (*Service, error) {
 func (s *Service) Close() {
 	s.stop()
 	s.catalog.wait()
+	s.resident.hot.Close()
 }

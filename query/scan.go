@@ -132,7 +132,11 @@ func (r *run) scanLists(ctx context.Context, parts []part) error {
 	for _, p := range probings {
 		for _, part := range p.parts {
 			wanted += part.count
-			refine[part.segment] = ivfpq.Part{Query: p.query, Postings: part.reader.Postings(), Data: fetched{}}
+			data := ivfpq.ListData(fetched{})
+			if held := r.hold(part.segment); held != nil {
+				data = held.Value
+			}
+			refine[part.segment] = ivfpq.Part{Query: p.query, Postings: part.reader.Postings(), Data: data}
 		}
 		lists += min(p.budget, len(p.probes))
 		depth += p.depth
@@ -222,29 +226,52 @@ func takeLists(probings []*probing) []listScan {
 	return scans
 }
 
-// scanRound fetches lists in one round and scans them, nearest first, under the
-// one running limit of candidates.
+// scanRound fetches, in one round, the lists that are not in memory, and scans
+// all of them, nearest first, under the one running limit of candidates.
 func (r *run) scanRound(ctx context.Context, scans []listScan, refine []ivfpq.Part, candidates *ivfpq.Candidates) error {
-	refs := make([]segments.ListRef, len(scans))
+	if err := r.fetch(ctx, scans, refine); err != nil {
+		return err
+	}
 	for i, s := range scans {
-		refs[i] = segments.ListRef{Segment: s.part.segment, List: s.probe.List}
+		if i%scansBetweenLooks == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if i+1 < len(scans) {
+			next := &scans[i+1]
+			next.of.query.Prefetch(next.probe, next.part.reader.Postings(), refine[next.part.segment].Data.List(next.probe.List))
+		}
+		part := &refine[s.part.segment]
+		if err := s.of.query.ScanList(s.probe, part.Postings, part.Data.List(s.probe.List), ivfpq.Bitmap(s.part.allowed), uint32(s.part.segment), candidates); err != nil {
+			return err
+		}
+		l := part.Postings.Lists()[s.probe.List]
+		r.usage.ListsProbed++
+		r.usage.CodesScanned += int(l.Count + l.Spilled)
+	}
+	return nil
+}
+
+// scansBetweenLooks is how many lists, of a microsecond or a few each, are
+// scanned between two looks at the deadline.
+const scansBetweenLooks = 16
+
+// fetch reads the lists that are not in memory.
+func (r *run) fetch(ctx context.Context, scans []listScan, refine []ivfpq.Part) error {
+	var refs []segments.ListRef
+	for _, s := range scans {
+		if r.resident(s.part.segment) == nil {
+			refs = append(refs, segments.ListRef{Segment: s.part.segment, List: s.probe.List})
+		}
+	}
+	if len(refs) == 0 {
+		return ctx.Err()
 	}
 	lists, err := r.st.view.Lists(ctx, refs)
 	if err != nil {
 		return err
 	}
-	for i, s := range scans {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		postings := s.part.reader.Postings()
-		refine[s.part.segment].Data.(fetched)[s.probe.List] = lists[i]
-		if err := s.of.query.ScanList(s.probe, postings, lists[i], ivfpq.Bitmap(s.part.allowed), uint32(s.part.segment), candidates); err != nil {
-			return err
-		}
-		l := postings.Lists()[s.probe.List]
-		r.usage.ListsProbed++
-		r.usage.CodesScanned += int(l.Count + l.Spilled)
+	for i, ref := range refs {
+		refine[ref.Segment].Data.(fetched)[ref.List] = lists[i]
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/ivfpq"
@@ -52,6 +53,7 @@ type run struct {
 	stages  []stage
 	began   time.Time // of the current stage
 	best    best
+	held    []*cache.Held[*segments.Resident] // by segment; nil for those that are not in memory
 }
 
 // search answers s on st: at most k hits in order, with ids, and metadata and
@@ -62,8 +64,34 @@ func (s *Service) search(ctx context.Context, st *state, q search) ([]hit, *run,
 		return nil, nil, err
 	}
 	r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k}, began: s.cfg.Now()}
+	defer r.release()
 	hits, err := r.do(ctx)
 	return hits, r, err
+}
+
+// hold takes hold of a segment that is in memory.
+func (r *run) hold(segment int) *cache.Held[*segments.Resident] {
+	if r.held == nil {
+		r.held = make([]*cache.Held[*segments.Resident], len(r.st.view.Segments))
+	}
+	r.held[segment] = r.service.resident.get(r.st.view, segment)
+	return r.held[segment]
+}
+
+// resident is a segment that is in memory and held, or nil.
+func (r *run) resident(segment int) *segments.Resident {
+	if r.held == nil || r.held[segment] == nil {
+		return nil
+	}
+	return r.held[segment].Value
+}
+
+func (r *run) release() {
+	for _, h := range r.held {
+		if h != nil {
+			h.Release()
+		}
+	}
 }
 
 func (r *run) do(ctx context.Context) ([]hit, error) {
@@ -133,21 +161,31 @@ const exactRows = 2048
 // found through the index.
 func (r *run) plan(ctx context.Context) (exact, approximate []part, err error) {
 	parts := make([]part, len(r.st.view.Segments))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(filterParallel)
-	for i, seg := range r.st.view.Segments {
-		g.Go(func() error {
-			allowed, err := r.service.allowed(gctx, r.st, i, r.search.filter)
-			count := int(seg.Rows())
-			if allowed != nil {
-				count = allowed.count()
-			}
-			parts[i] = part{segment: i, reader: seg.Reader, allowed: allowed, count: count}
-			return err
-		})
+	choose := func(ctx context.Context, i int) error {
+		allowed, err := r.service.allowed(ctx, r.st, i, r.search.filter)
+		seg := r.st.view.Segments[i]
+		count := int(seg.Rows())
+		if allowed != nil {
+			count = allowed.count()
+		}
+		parts[i] = part{segment: i, reader: seg.Reader, allowed: allowed, count: count}
+		return err
 	}
-	if err := g.Wait(); err != nil {
-		return nil, nil, err
+	if r.search.filter == nil { // nothing is read
+		for i := range parts {
+			if err := choose(ctx, i); err != nil {
+				return nil, nil, err
+			}
+		}
+	} else {
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(filterParallel)
+		for i := range parts {
+			g.Go(func() error { return choose(gctx, i) })
+		}
+		if err := g.Wait(); err != nil {
+			return nil, nil, err
+		}
 	}
 	for _, p := range parts {
 		switch {
@@ -169,13 +207,8 @@ const filterParallel = 8
 func (r *run) finish(ctx context.Context) ([]hit, error) {
 	r.best.prune()
 	hits := r.best.hits
-	at, stored := inSegments(hits)
-	ids, err := r.st.view.IDs(ctx, at)
-	if err != nil {
+	if err := r.identify(ctx, hits); err != nil {
 		return nil, err
-	}
-	for i, pos := range stored {
-		hits[pos].id = ids[i]
 	}
 	sortHits(hits)
 	hits = hits[:min(len(hits), r.search.k)]
@@ -184,6 +217,30 @@ func (r *run) finish(ctx context.Context) ([]hit, error) {
 	}
 	r.stage("rows", "")
 	return hits, nil
+}
+
+// identify gives the stored hits their ids.
+func (r *run) identify(ctx context.Context, hits []hit) error {
+	var at []segments.Location
+	var rest []int // positions of hits whose ids have to be read
+	for i := range hits {
+		h := &hits[i]
+		switch {
+		case h.tail:
+		case r.resident(h.at.Segment) != nil:
+			h.id = r.resident(h.at.Segment).ID(h.at.Ordinal)
+		default:
+			at, rest = append(at, h.at), append(rest, i)
+		}
+	}
+	ids, err := r.st.view.IDs(ctx, at)
+	if err != nil {
+		return err
+	}
+	for i, pos := range rest {
+		hits[pos].id = ids[i]
+	}
+	return nil
 }
 
 // inSegments returns where the hits lie that are not in the tail, and which

@@ -26,7 +26,7 @@ import (
 // runDev serves every role until ctx ends: reads from the query service, the
 // rest from the writer, in one process.
 func runDev(ctx context.Context, p *process, demo bool) error {
-	b, err := p.openBackend(ctx)
+	b, err := p.openBackend(ctx, p.residentBytes())
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func runDev(ctx context.Context, p *process, demo bool) error {
 
 // runWriter serves the ingest role until ctx ends.
 func runWriter(ctx context.Context, p *process) error {
-	b, err := p.openBackend(ctx)
+	b, err := p.openBackend(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func runWriter(ctx context.Context, p *process) error {
 
 // runQuery serves the search role until ctx ends.
 func runQuery(ctx context.Context, p *process) error {
-	b, err := p.openBackend(ctx)
+	b, err := p.openBackend(ctx, p.residentBytes())
 	if err != nil {
 		return err
 	}
@@ -106,13 +106,15 @@ type backend struct {
 	raw   io.Closer
 }
 
-func (p *process) openBackend(ctx context.Context) (*backend, error) {
+// openBackend leaves residentBytes of the cache's memory to segments that a query
+// process keeps whole.
+func (p *process) openBackend(ctx context.Context, residentBytes int64) (*backend, error) {
 	raw, err := bloburl.Open(ctx, p.cfg.Store.String(), s3Config(p.cfg))
 	if err != nil {
 		return nil, err
 	}
 	store := blob.Retry(telemetry.InstrumentStore(raw, p.registry), blob.Policy{})
-	c, err := cache.New(cache.Config{Bytes: p.cfg.CacheBytes}, store)
+	c, err := cache.New(cache.Config{Bytes: p.cfg.CacheBytes - residentBytes}, store)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
@@ -138,9 +140,13 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int) 
 	})
 }
 
+// residentBytes is half of the cache: the other half is for vectors and metadata,
+// which are read row by row, and for segments that are searched now and then.
+func (p *process) residentBytes() int64 { return p.cfg.CacheBytes / 2 }
+
 func (p *process) newQuery(b *backend, w query.Writer) (*query.Service, error) {
 	return query.New(query.Config{
-		Store: b.store, Ranges: b.cache, Writer: w,
+		Store: b.store, Ranges: b.cache, Writer: w, ResidentBytes: p.residentBytes(),
 		Degraded: p.health.SetDegraded, Logger: p.log, Registerer: p.registry,
 	})
 }

@@ -10,12 +10,9 @@ import (
 
 const (
 	trainNeighbours  = 24 // that a row looks at while centroids are trained
-	finalNeighbours  = 64 // that a row looks at for its lists, and for the second of them
 	rowRegions       = 4  // that a row looks for its centroid in
 	neighbourRegions = 12 // that a centroid looks for its neighbours in
 	walkSteps        = 4  // from a centroid to a nearer neighbour, at most
-	spillChoices     = 16 // nearest centroids that compete for the second assignment
-	spillPenalty     = 1  // lambda of SOAR: how much parallel residuals cost
 )
 
 // An atlas finds the centroid nearest to a row without comparing it with all of them: the nearest
@@ -118,8 +115,7 @@ func (a *atlas) findNear(w *walker, name uint32) {
 
 // A walker is the memory of one goroutine that looks rows up.
 type walker struct {
-	dots      [finalNeighbours]float32
-	again     [spillChoices]float32
+	dots      [trainNeighbours]float32
 	distances []float32
 	regions   []uint32
 	row       []float32
@@ -127,7 +123,6 @@ type walker struct {
 }
 
 // walk returns the nearest centroid that can be reached from one, from neighbour to neighbour.
-// Afterwards w.dots are the inner products with the neighbours of what it returns.
 func (w *walker) walk(a *atlas, row []float32, from uint32) uint32 {
 	for range walkSteps {
 		near := a.near[int(from)*a.fan:][:a.fan]
@@ -139,18 +134,15 @@ func (w *walker) walk(a *atlas, row []float32, from uint32) uint32 {
 			}
 		}
 		if at == from {
-			return at
+			break
 		}
 		from = at
 	}
-	near := a.near[int(from)*a.fan:][:a.fan]
-	kernels.DotGather(row, a.centroids, near, w.dots[:a.fan])
 	return from
 }
 
-// assignRows writes the nearest centroid of each row to first, and to second the one of the
-// second assignment, unless it is nil.
-func (w *walker) assignRows(a *atlas, rows []float32, first, second []uint32) {
+// assignRows writes the nearest centroid of each row to first.
+func (w *walker) assignRows(a *atlas, rows []float32, first []uint32) {
 	n := len(first)
 	regions := min(rowRegions, a.regions.count())
 	byRegion := make([][]uint32, a.regions.count()) // row·regions + rank
@@ -180,13 +172,9 @@ func (w *walker) assignRows(a *atlas, rows []float32, first, second []uint32) {
 			found[x] = a.names[r][picks[j]]
 		}
 	}
-	residual := make([]float32, a.dim)
 	for i := range first {
 		row := rows[i*a.dim : (i+1)*a.dim]
 		first[i] = w.walk(a, row, w.nearest(a, row, found[i*regions:(i+1)*regions]))
-		if second != nil {
-			second[i] = w.spill(a, row, first[i], residual)
-		}
 	}
 }
 
@@ -205,61 +193,4 @@ func (w *walker) nearest(a *atlas, row []float32, few []uint32) uint32 {
 		}
 	}
 	return few[best]
-}
-
-// spill chooses a second list whose residual points another way than that of the first: of the
-// nearest centroids c' the one with the least |r'|² + lambda·<r',r>²/|r|². A query that misses the
-// row's own list, because it lies across the residual of it, then meets the other.
-//
-// Source: SOAR (Sun, Simcha, Dopson, Guo, Kumar 2023). It follows a walk, which leaves the inner
-// products with the neighbours behind.
-func (w *walker) spill(a *atlas, row []float32, own uint32, residual []float32) uint32 {
-	near := a.near[int(own)*a.fan:][:a.fan]
-	best := [spillChoices]entry{}
-	count := 0
-	for j, c := range near {
-		if c == own {
-			continue
-		}
-		x := entry{distance: a.halfNorms[c] - w.dots[j], number: c}
-		// Insertion into the few best; most of the neighbours are not among them.
-		at := count
-		for at > 0 && x.before(&best[at-1]) {
-			at--
-		}
-		if at == spillChoices {
-			continue
-		}
-		count = min(count+1, spillChoices)
-		copy(best[at+1:count], best[at:count-1])
-		best[at] = x
-	}
-	if count == 0 {
-		return own // the only list there is
-	}
-	centroid := a.row(int(own))
-	for i, x := range row {
-		residual[i] = x - centroid[i]
-	}
-	square := dot(residual, residual)
-	along := dot(row, residual)
-	pick, least := best[0].number, float32(math.Inf(1))
-	rowSquare := dot(row, row)
-	var names [spillChoices]uint32
-	for i, x := range best[:count] {
-		names[i] = x.number
-	}
-	kernels.DotGather(residual, a.centroids, names[:count], w.again[:count])
-	for i, x := range best[:count] {
-		other := rowSquare + 2*x.distance // |row - c'|²
-		var penalty float32
-		if square > 0 {
-			parallel := along - w.again[i] // <row - c', residual>
-			penalty = spillPenalty * parallel * parallel / square
-		}
-		if loss := other + penalty; loss < least {
-			pick, least = x.number, loss
-		}
-	}
-	return pick
 }

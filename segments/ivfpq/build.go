@@ -150,7 +150,7 @@ func (x *Index) assign(ctx context.Context, src *source, priors []Prior) ([]list
 	return lists, known, nil
 }
 
-// assignLists walks every row that has no lists yet to its nearest centroid and to its second one.
+// assignLists chooses the two lists of every row that has none yet.
 func (x *Index) assignLists(ctx context.Context, src *source, known *known, first, second []uint32) error {
 	z := x.Quantizer
 	var rows []uint32
@@ -162,28 +162,17 @@ func (x *Index) assignLists(ctx context.Context, src *source, known *known, firs
 	if len(rows) == 0 {
 		return nil
 	}
-	a, err := newAtlas(ctx, src.workers, newClusters(z.codeDim, z.centroids), finalNeighbours)
-	if err != nil {
-		return err
-	}
-	const batchRows = 4096
-	batches := slices.Collect(slices.Chunk(rows, batchRows))
-	walkers := make([]walker, src.workers)
-	buffers := make([]struct {
-		rows          []float32
-		first, second [batchRows]uint32
-	}, src.workers)
+	batches := slices.Collect(slices.Chunk(rows, assignBatch))
+	assigners := make([]*assigner, src.workers)
 	return parallel(ctx, src.workers, len(batches), func(worker, i int) {
-		batch, buffer := batches[i], &buffers[worker]
-		if buffer.rows == nil {
-			buffer.rows = make([]float32, batchRows*z.codeDim)
+		a := assigners[worker]
+		if a == nil {
+			a = newAssigner(z)
+			assigners[worker] = a
 		}
-		for j, row := range batch {
-			src.rotated(buffer.rows[j*z.codeDim:(j+1)*z.codeDim], row, z.origin)
-		}
-		walkers[worker].assignRows(a, buffer.rows[:len(batch)*z.codeDim], buffer.first[:len(batch)], buffer.second[:len(batch)])
-		for j, row := range batch {
-			first[row], second[row] = buffer.first[j], buffer.second[j]
+		for _, row := range batches[i] {
+			z.load(a.vector, src.vector(row))
+			first[row], second[row] = a.assign()
 		}
 	})
 }

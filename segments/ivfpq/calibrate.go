@@ -40,12 +40,11 @@ type trial struct {
 	vector    []float32
 	self      uint32 // the ordinal of the row that the query is, or nobody
 	query     *Query
-	near      *shortlist // by refined distance, of all rows
-	bound     float32    // distance of the tenth nearest
-	wanted    int        // 10, or all others in a tiny segment
-	truth     []uint32   // ordinals within the bound, at most 40
-	listRanks []int      // ascending, for each of the wanted, how many lists must be probed
-	found     []int      // of the last run: recall at depths[i], as a count
+	bound     float32  // distance of the tenth nearest
+	wanted    int      // 10, or all others in a tiny segment
+	truth     []uint32 // ordinals within the bound, at most 40
+	listRanks []int    // ascending, for each of the wanted, how many lists must be probed
+	found     []int    // of the last run: recall at depths[i], as a count
 }
 
 // calibration measures an index through the same calls that a search makes.
@@ -109,8 +108,7 @@ func (c *calibration) addTrial(vector []float32, self uint32) {
 	q, err := c.Quantizer.Query(vector)
 	must(err)
 	c.trials = append(c.trials, trial{
-		vector: vector, self: self, query: q, wanted: wanted,
-		near: newShortlist(truthFactor * calibratedK), found: make([]int, len(c.depths)),
+		vector: vector, self: self, query: q, wanted: wanted, found: make([]int, len(c.depths)),
 	})
 }
 
@@ -195,46 +193,47 @@ func (t *trial) within(nprobe int) int {
 	return at
 }
 
-// findTruth finds the nearest rows of all trials: by their refine codes, then exactly among the
-// best of those. Rows are taken list by list, each for all trials while it is in the cache.
+// findTruth finds the nearest rows of all trials: the best of all scan codes, of those the best by
+// their refine codes, and of those exactly. So many have refine codes looked at that none of the
+// nearest is missed; where the segment is small, all.
 func (c *calibration) findTruth(ctx context.Context) error {
-	err := parallel(ctx, c.src.workers, len(c.trials), func(_, i int) {
-		t := &c.trials[i]
-		var dots [refineBatch]int32
-		for list, l := range c.Lists {
-			c.nearInList(t, uint32(list), l, dots[:])
-		}
-		c.settleTruth(t)
-	})
-	return err
+	depth := 2 * c.src.count
+	if c.src.count*c.src.Dim > cheapElements {
+		depth = truthDepth + c.src.count/truthShare
+	}
+	return parallel(ctx, c.src.workers, len(c.trials), func(_, i int) { c.truthOf(&c.trials[i], depth) })
 }
 
-func (c *calibration) nearInList(t *trial, list uint32, l List, dots []int32) {
-	z := c.Quantizer
-	v, err := z.view(l, c.list(list))
+const (
+	truthDepth = 2000
+	truthShare = 50 // one in so many rows
+)
+
+func (c *calibration) truthOf(t *trial, depth int) {
+	all := NewCandidates(depth)
+	for _, p := range t.query.Probe(len(c.Lists)) {
+		must(t.query.ScanList(p, c.postings, c.list(p.List), nil, 0, all))
+	}
+	all.shrink()
+	all.dedup()
+	_, err := all.refine([]Part{{t.query, c.postings, c.Index}})
 	must(err)
-	for first := 0; first < int(l.Count); first += len(dots) {
-		n := min(int(l.Count)-first, len(dots))
-		kernels.Dot8Rows(t.query.code, v.codes[first*z.codeDim:(first+n)*z.codeDim], z.codeDim, dots[:n])
-		for i, d := range dots[:n] {
-			ordinal := l.First + uint32(first+i)
-			if ordinal == t.self {
-				continue
-			}
-			_, scale, square := v.refineOf(first+i, z.codeDim)
-			t.near.add(entry{distance: t.query.refined(d, scale, square), number: ordinal})
+	near := newShortlist(truthFactor * calibratedK)
+	for i, key := range all.keys {
+		if ordinal := rowOf(key).Ordinal; ordinal != t.self {
+			near.add(entry{distance: all.est[i], number: ordinal})
 		}
 	}
+	c.settleTruth(t, near)
 }
 
-func (c *calibration) settleTruth(t *trial) {
+func (c *calibration) settleTruth(t *trial, near *shortlist) {
 	var d [1]float32
 	exact := newShortlist(truthFactor * calibratedK)
-	for _, n := range t.near.sorted() {
+	for _, n := range near.sorted() {
 		Distances(c.src.Metric, t.vector, c.src.vector(c.Order[n.number]), d[:])
 		exact.add(entry{distance: d[0], number: n.number})
 	}
-	t.near = nil
 	nearest := exact.sorted()
 	t.bound = nearest[t.wanted-1].distance
 	for _, n := range nearest {

@@ -2,6 +2,7 @@ package ivfpq
 
 import (
 	"math"
+	"slices"
 )
 
 // Candidates collects the rows with the least estimates, from all segments of one search, under
@@ -49,9 +50,25 @@ func (c *Candidates) add(est float32, key uint64) {
 	}
 }
 
+// room returns where count more estimates and their keys go, of which as many count as taken says.
+func (c *Candidates) room(count int) (est []float32, keys []uint64) {
+	n := len(c.est)
+	c.est, c.keys = slices.Grow(c.est, count), slices.Grow(c.keys, count)
+	return c.est[n : n+count], c.keys[n : n+count]
+}
+
+// taken adds the first count of the room.
+func (c *Candidates) taken(count int) {
+	c.est, c.keys = c.est[:len(c.est)+count], c.keys[:len(c.keys)+count]
+}
+
 // settle drops the worst once enough have gathered.
 func (c *Candidates) settle() {
-	if len(c.est) >= slack*c.depth+slack {
+	enough := slack * c.depth
+	if math.IsInf(float64(c.limit), 1) {
+		enough = c.depth + c.depth/2 // any limit is better than none
+	}
+	if len(c.est) > enough {
 		c.shrink()
 	}
 }
@@ -103,39 +120,4 @@ func (c *Candidates) dedup() {
 		slots[at] = uint64(kept)
 	}
 	c.est, c.keys = c.est[:kept], c.keys[:kept]
-}
-
-// selectPairs moves the count least of d, ties by id, to the front, and the ids with them, in no
-// order (quickselect, Hoare 1961). No element of d is NaN.
-func selectPairs[T uint32 | uint64](d []float32, id []T, count int) {
-	id = id[:len(d)]
-	low, high := 0, len(d)-1
-	for low < high && count > low && count <= high {
-		middle := (low + high) / 2
-		p, q := d[middle], id[middle]
-		i, j := low, high
-		for i <= j {
-			for d[i] < p || d[i] == p && id[i] < q {
-				i++
-			}
-			for d[j] > p || d[j] == p && id[j] > q {
-				j--
-			}
-			if i <= j {
-				d[i], d[j] = d[j], d[i]
-				id[i], id[j] = id[j], id[i]
-				i++
-				j--
-			}
-		}
-		// d[low..j] <= p <= d[i..high], and what is between equals it.
-		switch {
-		case count <= j+1:
-			high = j
-		case count > i:
-			low = i
-		default:
-			return
-		}
-	}
 }

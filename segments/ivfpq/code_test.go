@@ -235,10 +235,10 @@ func TestScanEstimatesWithinTheTablesRounding(t *testing.T) {
 							decoded[j] = float32(codes[j/4]>>(j%4)&1)*2 - 1
 						}
 					}
-					want := float64(p.anchor)*float64(fadd) + float64(fres)*wideDot(decoded, q.centred) + float64(p.centre)
+					want := float64(p.anchor)*float64(fadd) + float64(fres)*wideDot(decoded, q.vector) + float64(p.centre)
 					got := float64(found.est[i])
 					bound := math.Abs(float64(fres))*float64(q.rowTable().scale)*0.51*dim/4 +
-						1e-3*(float64(p.anchor)*math.Abs(float64(fadd))+math.Abs(float64(fres)*wideDot(decoded, q.centred))) + 1e-5*math.Abs(float64(p.centre))
+						1e-3*(float64(p.anchor)*math.Abs(float64(fadd))+math.Abs(float64(fres)*wideDot(decoded, q.vector))) + 1e-5*math.Abs(float64(p.centre))
 					if row.Segment != 5 || !(math.Abs(got-want) <= bound) {
 						t.Errorf("%v %v row %d: estimate %v, want %v within %v", codebook, metric, row.Ordinal, got, want, bound)
 					}

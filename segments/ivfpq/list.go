@@ -55,8 +55,12 @@ func (l List) spillStart() int { return blocks(l.Count) * kernels.BlockRows }
 
 // refineOf returns the int8 code of the list's row i, its scale and its square.
 func (v *listView) refineOf(i, dim int) (code []byte, scale, square float32) {
-	f := (*[refineFactors]byte)(v.factors[i*refineFactors:])
-	return v.codes[i*dim:][:dim], math.Float32frombits(binary.LittleEndian.Uint32(f[:])), math.Float32frombits(binary.LittleEndian.Uint32(f[4:]))
+	scale, square = decodeFactors((*[refineFactors]byte)(v.factors[i*refineFactors:]))
+	return v.codes[i*dim:][:dim], scale, square
+}
+
+func decodeFactors(f *[refineFactors]byte) (scale, square float32) {
+	return math.Float32frombits(binary.LittleEndian.Uint32(f[:])), math.Float32frombits(binary.LittleEndian.Uint32(f[4:]))
 }
 
 // listWriter assembles the bytes of one list after the other.

@@ -95,13 +95,11 @@ func (z *Quantizer) derive(lists int) {
 			z.lengths[i] = dot(whole, whole)
 		}
 	}
-	if z.Metric != Dot {
-		z.deriveCoarse(lists)
-	}
+	z.deriveCoarse(lists)
 }
 
 // deriveCoarse codes every centroid by its signs, as a residual around the origin: then
-// |q-c|² ≈ |c|² - 2α<s,q> + |q|², with α = |c|²/<c,s>.
+// |y-c|² ≈ |c|² - 2α<s,y> + |y|², with α = |c|²/<c,s>.
 func (z *Quantizer) deriveCoarse(lists int) {
 	enc := factorBlocks{subQuantizers: z.subQuantizers}
 	enc.reset(lists)

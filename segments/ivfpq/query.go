@@ -21,13 +21,8 @@ const (
 // Query is one search vector prepared for one quantizer, and with it for all segments of an epoch.
 // It is for one goroutine at a time and scans without allocating. Release it when done.
 type Query struct {
-	z       *Quantizer
-	centred []float32 // what the tables stand for: q less the origin; q itself under Dot
-	rotated []float32 // scratch
-	sign    table     // of the sign codebook: of the centroids, and of the rows if that is theirs
-	learned table
-	code    []int8  // centred as int8
-	scale   float32 // of code
+	coarseSearch
+	learned table // of the rows' codes, if their codebook is not the sign one
 
 	constant float32 // of refined estimates: |q - origin|², or -<q,origin> under Dot
 	origin   float32 // <q,origin> under Dot
@@ -35,19 +30,10 @@ type Query struct {
 	exponent int     // of the unit of estimates: they are 2^exponent of the user's
 	unit     float32 // from estimates to those of the query that this one was related to
 
-	est    []float32 // of coarse search, and of a scan
-	rows   []uint32
 	probes []Probe
-	dots   []int32
 	codes  []*byte
 	refs   []refineRef
 	mask   []uint32
-}
-
-// table is a look-up table: what a code stands for is scale · (sum of its entries) + bias.
-type table struct {
-	lut         []byte
-	scale, bias float32
 }
 
 // Probe is a list worth scanning, in every segment of the quantizer.
@@ -78,27 +64,19 @@ func (z *Quantizer) Query(vec []float32) (*Query, error) {
 // more.
 func (q *Query) Release() {
 	clear(q.codes[:cap(q.codes)]) // a pooled query keeps no list alive
+	clear(q.refs[:cap(q.refs)])
 	q.z.queries.Put(q)
 }
 
 func (z *Quantizer) newQuery() *Query {
-	entries := z.subQuantizers * kernels.LUTEntries
-	room := max(scanRows, blocks(uint32(z.Lists()))*kernels.BlockRows)
 	q := &Query{
-		z:       z,
-		centred: make([]float32, z.codeDim),
-		rotated: make([]float32, z.codeDim),
-		sign:    table{lut: make([]byte, entries)},
-		code:    make([]int8, z.codeDim),
-		est:     make([]float32, room),
-		rows:    make([]uint32, room),
-		mask:    make([]uint32, scanBlocks),
-		dots:    make([]int32, refineBatch),
-		codes:   make([]*byte, 0, refineBatch),
-		refs:    make([]refineRef, 0, refineBatch),
+		coarseSearch: newCoarseSearch(z),
+		mask:         make([]uint32, scanBlocks),
+		codes:        make([]*byte, 0, refineBatch),
+		refs:         make([]refineRef, 0, refineBatch),
 	}
 	if z.Codebook == Learned {
-		q.learned.lut = make([]byte, entries)
+		q.learned.lut = make([]byte, len(q.sign.lut))
 	}
 	return q
 }
@@ -107,25 +85,24 @@ func (q *Query) prepare(vec []float32) {
 	z := q.z
 	factor := q.chooseScale(vec)
 	q.unit = 1
-	z.rotate(q.centred, vec, factor)
+	z.rotate(q.vector, vec, factor)
 	if z.Metric == Dot {
-		q.origin = dot(q.centred, z.origin)
+		q.origin = dot(q.vector, z.origin)
 		q.constant = -q.origin
 	} else {
 		for i, o := range z.origin {
-			q.centred[i] -= o
+			q.vector[i] -= o
 		}
-		q.constant = dot(q.centred, q.centred)
+		q.constant = dot(q.vector, q.vector)
 		q.zero = factor == 0
 		if q.zero {
 			q.constant++ // see Quantizer.load
 		}
 	}
-	q.sign.scale, q.sign.bias = kernels.SignLUT(q.centred, q.sign.lut)
+	q.begin()
 	if z.Codebook == Learned {
-		q.learned.scale, q.learned.bias = kernels.CodebookLUT(q.centred, z.entries, q.learned.lut)
+		q.learned.scale, q.learned.bias = kernels.CodebookLUT(q.vector, z.entries, q.learned.lut)
 	}
-	q.scale = gridInt8(q.centred, q.code)
 }
 
 // chooseScale returns the factor that brings vec into the scaled space of the rows. Under Dot the
@@ -182,21 +159,16 @@ func (q *Query) rowTable() *table {
 // Probe returns the n nearest lists, best first; ties by list. The slice belongs to the query
 // and is valid until the next call.
 func (q *Query) Probe(n int) []Probe {
-	lists := q.z.Lists()
-	n = min(max(n, 0), lists)
-	which, exact := q.rows[:lists], q.est[:lists]
-	for i := range which {
-		which[i] = uint32(i)
+	n = min(max(n, 0), q.z.Lists())
+	var which []uint32
+	if q.z.Metric != Dot {
+		which = q.nearest(n)
+	} else {
+		// The signs of centroids, taken around the origin, say little about a product with a
+		// query that is not.
+		which = q.sharpen(q.all(), n+n/4+4, true)
 	}
-	if wanted := coarseFactor*n + coarseExtra; 2*wanted < lists {
-		// Under Dot the signs of centroids, taken around the origin, say little about a product
-		// with a query that is not.
-		if q.z.Metric != Dot {
-			which = q.rows[:q.coarse(wanted)]
-		}
-		which = which[:q.sharpen(which, n+n/4+4)]
-		exact = exact[:len(which)]
-	}
+	exact := q.est[:len(which)]
 	q.rank(which, exact)
 	selectPairs(exact, which, n)
 	q.probes = slices.Grow(q.probes[:0], n)[:n]
@@ -217,75 +189,13 @@ func compareProbes(a, b Probe) int {
 	return int(a.List) - int(b.List)
 }
 
-// How many centroids the scan of their codes leaves for the int8 look: with 4·n + 64 the lists
-// probed are the same as with exact distances, but for one in a thousand.
-const (
-	coarseFactor = 4
-	coarseExtra  = 64
-	coarseSample = 16 // every so many blocks of centroids are looked at first, for a limit
-)
-
-// coarse scans the codes of all centroids and leaves at least wanted of the nearest in q.rows, if
-// there are as many, and few more. It returns how many.
-func (q *Query) coarse(wanted int) int {
-	c, blockSize := &q.z.coarse, q.z.blockSize
-	scan := kernels.Scan{
-		Scale: q.sign.scale * c.scales[1] / c.scales[0],
-		Bias:  q.sign.bias * c.scales[1] / c.scales[0],
-		Limit: float32(math.Inf(1)),
-	}
-	sampled := 0
-	for b := 0; b < len(c.mask); b += coarseSample {
-		sampled += kernels.Scan4(c.blocks[b*blockSize:(b+1)*blockSize], q.sign.lut, scan, c.mask[b:b+1], q.est[sampled:], q.rows[sampled:])
-	}
-	if share := (wanted*5/4*sampled)/q.z.Lists() + 8; share < sampled {
-		selectPairs(q.est[:sampled], q.rows[:sampled], share)
-		scan.Limit = slices.Max(q.est[:share])
-	}
-	kept := kernels.Scan4(c.blocks, q.sign.lut, scan, c.mask, q.est, q.rows)
-	if kept < wanted { // the sample was not like the rest
-		scan.Limit = float32(math.Inf(1))
-		kept = kernels.Scan4(c.blocks, q.sign.lut, scan, c.mask, q.est, q.rows)
-	}
-	if kept > wanted {
-		selectPairs(q.est[:kept], q.rows[:kept], wanted)
-		kept = wanted
-	}
-	return kept
-}
-
-// sharpen moves the nearest of some centroids, as their int8 codes tell, to the front, and returns
-// how many they are: at most wanted.
-func (q *Query) sharpen(which []uint32, wanted int) int {
-	if wanted >= len(which) {
-		return len(which)
-	}
-	z, est := q.z, q.est[:len(which)]
-	for done := 0; done < len(which); {
-		part := which[done:min(done+refineBatch, len(which))]
-		dots := q.dots[:len(part)]
-		kernels.Dot8Gather(q.code, z.grid.bytes, z.codeDim, part, dots)
-		for i, list := range part {
-			product := float32(q.scale*z.grid.steps[list]) * float32(dots[i])
-			if z.Metric == Dot {
-				est[done+i] = -product
-			} else {
-				est[done+i] = z.squares[list] - 2*product
-			}
-		}
-		done += len(part)
-	}
-	selectPairs(est, which, wanted)
-	return wanted
-}
-
 // rank writes what probes are ordered by: |q-c|², or -<q,c>.
 func (q *Query) rank(which []uint32, out []float32) {
 	if q.z.Metric != Dot {
-		kernels.L2Gather(q.centred, q.z.centroids, which, out)
+		kernels.L2Gather(q.vector, q.z.centroids, which, out)
 		return
 	}
-	kernels.DotGather(q.centred, q.z.centroids, which, out)
+	kernels.DotGather(q.vector, q.z.centroids, which, out)
 	for i, x := range out {
 		out[i] = -q.origin - x
 	}
@@ -344,6 +254,23 @@ func (q *Query) ScanList(probe Probe, p *Postings, data []byte, allowed Bitmap, 
 	}
 	return nil
 }
+
+// Prefetch asks for what a scan of a list reads first, and what it reads out of order.
+func (q *Query) Prefetch(probe Probe, p *Postings, data []byte) {
+	l := p.lists[probe.List]
+	if len(data) < q.z.ScanSize(l) || len(data) == 0 {
+		return // ScanList will say so
+	}
+	kernels.Prefetch(data[:min(len(data), prefetchBytes)])
+	if l.Spilled > 0 {
+		end := q.z.ScanSize(l)
+		kernels.Prefetch(data[end-aligned(4*int(l.Spilled)) : end])
+	}
+}
+
+// prefetchBytes of a list are on their way before its scan begins; from then on the scan asks for
+// more by itself.
+const prefetchBytes = 1024
 
 // listScan is one list being scanned.
 type listScan struct {
@@ -409,7 +336,10 @@ func (s *listScan) masks(first, n int) (mask []uint32, any bool) {
 // keep adds what a scan kept, of positions from first on.
 func (s *listScan) keep(first uint32, kept int, slope float32) bool {
 	spill := uint32(s.list.spillStart())
-	unit, centre := s.unit, s.probe.centre
+	unit, centre, limit := s.unit, s.probe.centre, s.out.limit
+	est, keys := s.out.room(kept)
+	taken := 0
+	base := keyOf(s.segment, 0)
 	for i, e := range s.est[:kept] {
 		position := first + s.Query.rows[i]
 		ordinal := s.list.First + position
@@ -428,8 +358,13 @@ func (s *listScan) keep(first uint32, kept int, slope float32) bool {
 		} else if position >= s.list.Count {
 			return false
 		}
-		s.out.add((float32(slope*e)+centre)*unit, keyOf(s.segment, ordinal))
+		e = (float32(slope*e) + centre) * unit
+		est[taken], keys[taken] = e, base|uint64(ordinal)
+		if e <= limit {
+			taken++
+		}
 	}
+	s.out.taken(taken)
 	s.out.settle()
 	return true
 }

@@ -21,8 +21,8 @@ type Part struct {
 
 // refineRef is a candidate whose product with the query is being computed.
 type refineRef struct {
-	at            int // position among the candidates
-	scale, square float32
+	at      int // position among the candidates
+	factors *[refineFactors]byte
 }
 
 // Finalists sharpens the candidates with their refine codes and returns the rows to score with
@@ -81,11 +81,13 @@ func (c *Candidates) refine(parts []Part) (refined int, err error) {
 		}
 		v := listView{codes: data[z.ScanSize(l):]}
 		v.factors = v.codes[int(l.Count)*z.codeDim:]
-		code, scale, square := v.refineOf(int(row.Ordinal-l.First), z.codeDim)
+		own := int(row.Ordinal - l.First)
+		factors := (*[refineFactors]byte)(v.factors[own*refineFactors:])
+		kernels.Prefetch(factors[:]) // they are read after all the products
 		c.est[i], c.est[refined] = c.est[refined], c.est[i]
 		c.keys[i], c.keys[refined] = c.keys[refined], c.keys[i]
-		q.codes = append(q.codes, &code[0])
-		q.refs = append(q.refs, refineRef{refined, scale, square})
+		q.codes = append(q.codes, &v.codes[own*z.codeDim:][:z.codeDim][0])
+		q.refs = append(q.refs, refineRef{refined, factors})
 		refined++
 	}
 	q.flushRefine(c)
@@ -100,7 +102,8 @@ func (q *Query) flushRefine(c *Candidates) {
 	dots := q.dots[:len(q.codes)]
 	kernels.Dot8Each(q.code, q.codes, dots)
 	for i, r := range q.refs {
-		c.est[r.at] = q.refined(dots[i], r.scale, r.square) * q.unit
+		scale, square := decodeFactors(r.factors)
+		c.est[r.at] = q.refined(dots[i], scale, square) * q.unit
 	}
 	q.codes, q.refs = q.codes[:0], q.refs[:0]
 }

@@ -22,10 +22,16 @@ func (s *space) rotate(dst, v []float32, factor float64) {
 
 func (s *space) pad(dst, v []float32, factor float64) {
 	dst = dst[:s.codeDim]
+	clear(dst[len(v):])
+	if narrow := float32(factor); s.Metric != Cosine && float64(narrow) == factor {
+		for i, x := range v { // a power of two: exact, or rounded once, either way
+			dst[i] = x * narrow
+		}
+		return
+	}
 	for i, x := range v {
 		dst[i] = float32(float64(x) * factor)
 	}
-	clear(dst[len(v):])
 }
 
 // rowFactor scales a row: to length 1 under Cosine, by 2^Exponent otherwise.

@@ -135,7 +135,7 @@ func (s *source) assignTo(ctx context.Context, c *clusters, rows []float32) ([]u
 	scratch := make([]walker, s.workers)
 	return assigned, parallel(ctx, s.workers, (n+batchRows-1)/batchRows, func(worker, batch int) {
 		low, high := batch*batchRows, min((batch+1)*batchRows, n)
-		scratch[worker].assignRows(a, rows[low*c.dim:high*c.dim], assigned[low:high], nil)
+		scratch[worker].assignRows(a, rows[low*c.dim:high*c.dim], assigned[low:high])
 	})
 }
 
