@@ -49,11 +49,11 @@ func (s *Service) searchOne(ctx *fasthttp.RequestCtx) error {
 	c, cancel := context.WithTimeout(httpapi.Context(ctx), a.timeout)
 	defer cancel()
 	return s.on(c, ctx, name, a.freshness, func(c context.Context, r *replica, st *state) error {
-		resp, err := s.answer(c, r, st, a, "")
+		answers, err := s.answer(c, r, st, []ask{a}, func(int) string { return "vector" })
 		if err != nil {
 			return err
 		}
-		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, resp)
+		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, answers[0])
 	})
 }
 
@@ -93,11 +93,12 @@ func (s *Service) searchBatch(ctx *fasthttp.RequestCtx) error {
 			Responses []searchResponse `json:"responses"`
 		}{make([]searchResponse, len(asks))}
 		g, c := errgroup.WithContext(c)
-		g.SetLimit(runtime.GOMAXPROCS(0))
-		for i, a := range asks {
-			g.Go(func() (err error) {
-				prefix := fmt.Sprintf("searches[%d]", i)
-				out.Responses[i], err = s.answer(c, r, st, a, prefix)
+		share := (len(asks) + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
+		for first := 0; first < len(asks); first += share {
+			part := asks[first:min(first+share, len(asks))]
+			g.Go(func() error {
+				answers, err := s.answer(c, r, st, part, func(i int) string { return fmt.Sprintf("searches[%d].vector", first+i) })
+				copy(out.Responses[first:], answers)
 				return err
 			})
 		}
@@ -129,26 +130,40 @@ func strictest(a, b Freshness) Freshness {
 	return a
 }
 
-// answer runs one search on a state.
-func (s *Service) answer(ctx context.Context, r *replica, st *state, a ask, prefix string) (searchResponse, error) {
+// answer runs searches together on a state. What is read from the store for one
+// of them counts for all. field names the vector of a search.
+func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask, field func(i int) string) ([]searchResponse, error) {
 	began := s.cfg.Now()
 	var used cache.Usage
 	ctx = cache.WithUsage(ctx, &used)
-	if err := s.resolveVector(ctx, st, &a, prefix); err != nil {
-		return searchResponse{}, err
+	searches := make([]search, len(asks))
+	for i := range asks {
+		if err := s.resolveVector(ctx, st, &asks[i], field(i)); err != nil {
+			return nil, err
+		}
+		searches[i] = asks[i].search
 	}
-	hits, run, err := s.search(ctx, st, a.search)
+	hits, runs, err := s.searchAll(ctx, st, searches)
 	if err != nil {
-		return searchResponse{}, err
+		return nil, err
 	}
-	u := run.usage
-	u.StoreGets, u.StoreBytes, u.HitRatio = used.StoreGets.Load(), used.StoreBytes.Load(), used.HitRatio()
-	u.Cache = tierOf(&used)
-	r.searched(u.Cache)
 	took := s.cfg.Now().Sub(began)
-	s.searches.Observe(string(u.Cache), a.mode(), took)
+	tier := tierOf(&used)
+	r.searched(tier)
+	out := make([]searchResponse, len(asks))
+	for i := range asks {
+		u := runs[i].usage
+		u.StoreGets, u.StoreBytes, u.HitRatio, u.Cache = used.StoreGets.Load(), used.StoreBytes.Load(), used.HitRatio(), tier
+		s.searches.Observe(string(tier), asks[i].mode(), took)
+		out[i] = respond(&asks[i], runs[i], hits[i], u, took)
+	}
+	return out, nil
+}
+
+// respond is the answer to one search.
+func respond(a *ask, run *run, hits []hit, u usage, took time.Duration) searchResponse {
 	resp := searchResponse{
-		Results: make([]resultJSON, len(hits)), Usage: u, ManifestVersion: st.snapshot().Version,
+		Results: make([]resultJSON, len(hits)), Usage: u, ManifestVersion: run.st.snapshot().Version,
 		TookMs: math.Round(float64(took.Microseconds())) / 1000,
 	}
 	for i, h := range hits {
@@ -164,7 +179,7 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, a ask, pref
 	if a.explain {
 		resp.Explain = run.stages
 	}
-	return resp, nil
+	return resp
 }
 
 // tierOf says where a search found its data: hot when all of it was in memory.
@@ -187,12 +202,8 @@ func (a *ask) mode() string {
 
 // resolveVector checks the vector against the collection, or takes the one of
 // the row asked for by id.
-func (s *Service) resolveVector(ctx context.Context, st *state, a *ask, prefix string) error {
+func (s *Service) resolveVector(ctx context.Context, st *state, a *ask, field string) error {
 	c := st.collection()
-	field := "vector"
-	if prefix != "" {
-		field = prefix + ".vector"
-	}
 	if a.id != nil {
 		got, ok, err := st.get(ctx, *a.id)
 		if err != nil {

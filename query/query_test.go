@@ -255,6 +255,43 @@ func recallAt(t *testing.T, f *fixture, c *clusters, permille int) float64 {
 	return float64(hits) / float64(total)
 }
 
+// TestBatchAnswersAsOneByOne: searches that share passes over lists find what
+// each finds alone, through lists that are read and through those in memory.
+func TestBatchAnswersAsOneByOne(t *testing.T) {
+	const dim, n, count = 16, 6000, 40
+	f := newFixture(t, dim, "l2")
+	f.writer.kind = ivfpq.IVF
+	c := newClusters(rand.New(rand.NewPCG(6, 1)), 40, dim)
+	for i := range n {
+		f.writer.upsert(fmt.Sprintf("id%d", i), c.draw(), fmt.Sprintf(`{"p":%d}`, i%10))
+		if i%3000 == 2999 {
+			f.writer.flush()
+		}
+	}
+	var searches []string
+	for i := range count {
+		filter := ""
+		if i%4 == 3 {
+			filter = `,"filter":{"must":[{"key":"p","range":{"lt":3}}]}`
+		}
+		searches = append(searches, fmt.Sprintf(`{"vector":%s,"k":%d%s}`, vectorJSONOf(c.draw()), 1+i, filter))
+	}
+	for range residentAfter + 2 {
+		var together struct{ Responses []searchAnswer }
+		f.call("POST", "/collections/movies/search/batch", `{"searches":[`+strings.Join(searches, ",")+`]}`, &together)
+		if len(together.Responses) != count {
+			t.Fatalf("%d responses, want %d", len(together.Responses), count)
+		}
+		for i, search := range searches {
+			var alone searchAnswer
+			f.call("POST", "/collections/movies/search", search, &alone)
+			if got, want := fmt.Sprint(together.Responses[i].Results), fmt.Sprint(alone.Results); got != want {
+				t.Fatalf("search %d: %s in a batch, %s alone", i, got, want)
+			}
+		}
+	}
+}
+
 // TestAlwaysKResults asks one probe for more rows than a list holds.
 func TestAlwaysKResults(t *testing.T) {
 	const dim, n = 8, 3000

@@ -99,63 +99,125 @@ func (p part) holds(list uint32) bool {
 	return ivfpq.Bitmap(p.allowed).Any(l)
 }
 
-// listScan is one list to scan.
-type listScan struct {
-	of    *probing
-	part  *part
-	probe ivfpq.Probe
-}
-
 // fetched are the lists of one segment that a search has read.
 type fetched map[uint32][]byte
 
 // List implements ivfpq.ListData.
 func (f fetched) List(list uint32) []byte { return f[list] }
 
-// scanLists finds the nearest rows of segments through their lists, and scores
-// the best candidates in float32.
-func (r *run) scanLists(ctx context.Context, parts []part) error {
-	if len(parts) == 0 {
-		return nil
+// listSearch is a search under way through the lists of segments.
+type listSearch struct {
+	*run
+	probings   []*probing
+	refine     []ivfpq.Part // by segment number
+	candidates *ivfpq.Candidates
+	wanted     int // rows that have to be found
+	found      int
+	done       bool // enough were found, or every list with an allowed row was scanned
+}
+
+// beginLists prepares the search for the nearest rows of parts. It has to be
+// released, also when it failed.
+func (r *run) beginLists(parts []part) (*listSearch, error) {
+	l := &listSearch{run: r, done: len(parts) == 0}
+	if l.done {
+		return l, nil
 	}
-	probings, err := r.probe(parts)
-	defer func() {
-		for _, p := range probings {
-			p.query.Release()
-		}
-	}()
-	if err != nil {
-		return err
+	var err error
+	if l.probings, err = r.probe(parts); err != nil {
+		return l, err
 	}
-	refine := make([]ivfpq.Part, len(r.st.view.Segments)) // by segment number
-	wanted, lists, depth := 0, 0, 0
-	for _, p := range probings {
+	l.refine = make([]ivfpq.Part, len(r.st.view.Segments))
+	lists, depth := 0, 0
+	for _, p := range l.probings {
 		for _, part := range p.parts {
-			wanted += part.count
+			l.wanted += part.count
 			data := ivfpq.ListData(fetched{})
 			if held := r.hold(part.segment); held != nil {
 				data = held.Value
 			}
-			refine[part.segment] = ivfpq.Part{Query: p.query, Postings: part.reader.Postings(), Data: data}
+			l.refine[part.segment] = ivfpq.Part{Query: p.query, Postings: part.reader.Postings(), Data: data}
 		}
 		lists += min(p.budget, len(p.probes))
 		depth += p.depth
 	}
-	wanted = min(wanted, r.search.k)
+	l.wanted = min(l.wanted, r.search.k)
+	l.candidates = ivfpq.NewCandidates(depth)
 	r.stage("coarse", fmt.Sprintf("%d lists, %d candidates", lists, depth))
-	candidates := ivfpq.NewCandidates(depth)
-	for found := -1; found < wanted; {
-		scans := takeLists(probings)
-		if len(scans) == 0 {
-			break // every list with an allowed row was scanned
+	return l, nil
+}
+
+func (l *listSearch) release() {
+	for _, p := range l.probings {
+		p.query.Release()
+	}
+}
+
+// scanLists scans for searches on one state until each has found enough. They
+// share reads, and passes over lists: a list is scanned for every search that
+// probes it while it is in the processor's cache.
+func scanLists(ctx context.Context, searches []*listSearch) error {
+	for round := 0; ; round++ {
+		var scans []listScan
+		for _, l := range searches {
+			if l.done {
+				continue
+			}
+			taken := takeLists(l.probings)
+			l.done = len(taken) == 0
+			for i := range taken {
+				taken[i].search = l
+				// What a search finds first limits what it keeps of the rest.
+				taken[i].first = round == 0 && i < firstLists
+			}
+			scans = append(scans, taken...)
 		}
-		if err := r.scanRound(ctx, scans, refine, candidates); err != nil {
+		if len(scans) == 0 {
+			return nil
+		}
+		if len(searches) > 1 {
+			slices.SortFunc(scans, compareShared)
+		}
+		if err := fetch(ctx, searches[0].st.view, scans); err != nil {
 			return err
 		}
-		found = candidates.Count()
+		if err := scanRound(ctx, scans); err != nil {
+			return err
+		}
+		for _, l := range searches {
+			if !l.done {
+				l.found = l.candidates.Count()
+				l.done = l.found >= l.wanted
+			}
+		}
 	}
-	r.stage("scan", fmt.Sprintf("%d codes", r.usage.CodesScanned))
-	return r.finalists(ctx, refine, candidates)
+}
+
+// firstLists of every search are scanned before the others.
+const firstLists = 2
+
+// listScan is one list to scan for one search.
+type listScan struct {
+	search *listSearch
+	of     *probing
+	part   *part
+	probe  ivfpq.Probe
+	first  bool
+}
+
+// data are the bytes of the list, nil before they are fetched.
+func (s *listScan) data() []byte { return s.search.refine[s.part.segment].Data.List(s.probe.List) }
+
+// compareShared orders scans of several searches so that those of one list
+// follow each other.
+func compareShared(a, b listScan) int {
+	if a.first != b.first {
+		if a.first {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(a.part.segment, b.part.segment), cmp.Compare(a.probe.List, b.probe.List))
 }
 
 // probe prepares the query for every quantizer and chooses its lists.
@@ -214,7 +276,7 @@ func takeLists(probings []*probing) []listScan {
 		for _, probe := range p.probes[p.next:end] {
 			for i := range p.parts {
 				if part := &p.parts[i]; part.holds(probe.List) {
-					scans = append(scans, listScan{p, part, probe})
+					scans = append(scans, listScan{of: p, part: part, probe: probe})
 				}
 			}
 		}
@@ -226,27 +288,24 @@ func takeLists(probings []*probing) []listScan {
 	return scans
 }
 
-// scanRound fetches, in one round, the lists that are not in memory, and scans
-// all of them, nearest first, under the one running limit of candidates.
-func (r *run) scanRound(ctx context.Context, scans []listScan, refine []ivfpq.Part, candidates *ivfpq.Candidates) error {
-	if err := r.fetch(ctx, scans, refine); err != nil {
-		return err
-	}
-	for i, s := range scans {
+// scanRound scans lists in order, each search under its one running limit.
+func scanRound(ctx context.Context, scans []listScan) error {
+	for i := range scans {
 		if i%scansBetweenLooks == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if i+1 < len(scans) {
+		s := &scans[i]
+		if i+1 < len(scans) && (scans[i+1].probe.List != s.probe.List || scans[i+1].part.segment != s.part.segment) {
 			next := &scans[i+1]
-			next.of.query.Prefetch(next.probe, next.part.reader.Postings(), refine[next.part.segment].Data.List(next.probe.List))
+			next.of.query.Prefetch(next.probe, next.part.reader.Postings(), next.data())
 		}
-		part := &refine[s.part.segment]
-		if err := s.of.query.ScanList(s.probe, part.Postings, part.Data.List(s.probe.List), ivfpq.Bitmap(s.part.allowed), uint32(s.part.segment), candidates); err != nil {
+		postings := s.part.reader.Postings()
+		if err := s.of.query.ScanList(s.probe, postings, s.data(), ivfpq.Bitmap(s.part.allowed), uint32(s.part.segment), s.search.candidates); err != nil {
 			return err
 		}
-		l := part.Postings.Lists()[s.probe.List]
-		r.usage.ListsProbed++
-		r.usage.CodesScanned += int(l.Count + l.Spilled)
+		l := postings.Lists()[s.probe.List]
+		s.search.usage.ListsProbed++
+		s.search.usage.CodesScanned += int(l.Count + l.Spilled)
 	}
 	return nil
 }
@@ -255,32 +314,45 @@ func (r *run) scanRound(ctx context.Context, scans []listScan, refine []ivfpq.Pa
 // scanned between two looks at the deadline.
 const scansBetweenLooks = 16
 
-// fetch reads the lists that are not in memory.
-func (r *run) fetch(ctx context.Context, scans []listScan, refine []ivfpq.Part) error {
+// fetch reads, in one round, the lists that are not in memory, each once.
+func fetch(ctx context.Context, view *segments.View, scans []listScan) error {
 	var refs []segments.ListRef
+	at := map[segments.ListRef]int{} // in refs
 	for _, s := range scans {
-		if r.resident(s.part.segment) == nil {
-			refs = append(refs, segments.ListRef{Segment: s.part.segment, List: s.probe.List})
+		ref := segments.ListRef{Segment: s.part.segment, List: s.probe.List}
+		if s.search.resident(s.part.segment) != nil {
+			continue
+		}
+		if _, asked := at[ref]; !asked {
+			at[ref] = len(refs)
+			refs = append(refs, ref)
 		}
 	}
 	if len(refs) == 0 {
-		return ctx.Err()
+		return nil
 	}
-	lists, err := r.st.view.Lists(ctx, refs)
+	lists, err := view.Lists(ctx, refs)
 	if err != nil {
 		return err
 	}
-	for i, ref := range refs {
-		refine[ref.Segment].Data.(fetched)[ref.List] = lists[i]
+	for _, s := range scans {
+		if own, ok := s.search.refine[s.part.segment].Data.(fetched); ok {
+			own[s.probe.List] = lists[at[segments.ListRef{Segment: s.part.segment, List: s.probe.List}]]
+		}
 	}
 	return nil
 }
 
 // finalists sharpens the candidates with their refine codes and scores the best
 // in float32.
-func (r *run) finalists(ctx context.Context, refine []ivfpq.Part, candidates *ivfpq.Candidates) error {
-	found := candidates.Count()
-	keys, err := candidates.Finalists(r.search.k, refine)
+func (l *listSearch) finalists(ctx context.Context) error {
+	if l.candidates == nil {
+		return nil
+	}
+	r := l.run
+	r.stage("scan", fmt.Sprintf("%d codes", r.usage.CodesScanned))
+	found := l.candidates.Count()
+	keys, err := l.candidates.Finalists(r.search.k, l.refine)
 	if err != nil {
 		return err
 	}

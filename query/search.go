@@ -56,17 +56,39 @@ type run struct {
 	held    []*cache.Held[*segments.Resident] // by segment; nil for those that are not in memory
 }
 
-// search answers s on st: at most k hits in order, with ids, and metadata and
-// vectors where asked for.
-func (s *Service) search(ctx context.Context, st *state, q search) ([]hit, *run, error) {
+// searchAll answers searches on st: at most k hits for each in order, with ids,
+// and metadata and vectors where asked for. Those that go through lists go
+// through them together.
+func (s *Service) searchAll(ctx context.Context, st *state, searches []search) ([][]hit, []*run, error) {
 	metric, err := ivfpq.ParseMetric(st.collection().Metric)
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k}, began: s.cfg.Now()}
-	defer r.release()
-	hits, err := r.do(ctx)
-	return hits, r, err
+	runs, through := make([]*run, len(searches)), make([]*listSearch, len(searches))
+	for i, q := range searches {
+		r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k}, began: s.cfg.Now()}
+		defer r.release()
+		if through[i], err = r.begin(ctx); through[i] != nil {
+			defer through[i].release()
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		runs[i] = r
+	}
+	if err := scanLists(ctx, through); err != nil {
+		return nil, nil, err
+	}
+	hits := make([][]hit, len(searches))
+	for i, l := range through {
+		if err := l.finalists(ctx); err != nil {
+			return nil, nil, err
+		}
+		if hits[i], err = runs[i].finish(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	return hits, runs, nil
 }
 
 // hold takes hold of a segment that is in memory.
@@ -94,7 +116,8 @@ func (r *run) release() {
 	}
 }
 
-func (r *run) do(ctx context.Context) ([]hit, error) {
+// begin does what comes before the lists, and prepares the search of those.
+func (r *run) begin(ctx context.Context) (*listSearch, error) {
 	r.scanTail()
 	r.stage("tail", "")
 	exact, approximate, err := r.plan(ctx)
@@ -108,10 +131,7 @@ func (r *run) do(ctx context.Context) ([]hit, error) {
 		}
 	}
 	r.stage("exact", "")
-	if err := r.scanLists(ctx, approximate); err != nil {
-		return nil, err
-	}
-	return r.finish(ctx)
+	return r.beginLists(approximate)
 }
 
 // stage closes a stage of the explanation.

@@ -31,9 +31,8 @@ type Query struct {
 	unit     float32 // from estimates to those of the query that this one was related to
 
 	probes []Probe
-	codes  []*byte
+	codes  []*byte // of candidates that are being refined
 	refs   []refineRef
-	mask   []uint32
 }
 
 // Probe is a list worth scanning, in every segment of the quantizer.
@@ -54,10 +53,29 @@ func (z *Quantizer) Query(vec []float32) (*Query, error) {
 	}
 	q, ok := z.queries.Get().(*Query)
 	if !ok {
-		q = z.newQuery()
+		q = z.newQuery(newScratch(z))
 	}
 	q.prepare(vec)
 	return q, nil
+}
+
+// Queries prepares many vectors, one after the other in vecs, for one goroutine that searches for
+// all of them at once: it takes the lists in turn, each for every query that probes it while the
+// list is in the processor's cache. Nobody releases them.
+func (z *Quantizer) Queries(vecs []float32) ([]*Query, error) {
+	if len(vecs)%z.Dim != 0 {
+		return nil, fmt.Errorf("prepare queries: %d elements are no rows of %d", len(vecs), z.Dim)
+	}
+	if err := checkFinite(vecs); err != nil {
+		return nil, fmt.Errorf("prepare queries: %w", err)
+	}
+	shared := newScratch(z)
+	out := make([]*Query, len(vecs)/z.Dim)
+	for i := range out {
+		out[i] = z.newQuery(shared)
+		out[i].prepare(vecs[i*z.Dim : (i+1)*z.Dim])
+	}
+	return out, nil
 }
 
 // Release gives the query's memory back. The query and what it returned must not be used any
@@ -68,13 +86,8 @@ func (q *Query) Release() {
 	q.z.queries.Put(q)
 }
 
-func (z *Quantizer) newQuery() *Query {
-	q := &Query{
-		coarseSearch: newCoarseSearch(z),
-		mask:         make([]uint32, scanBlocks),
-		codes:        make([]*byte, 0, refineBatch),
-		refs:         make([]refineRef, 0, refineBatch),
-	}
+func (z *Quantizer) newQuery(s *scratch) *Query {
+	q := &Query{coarseSearch: newCoarseSearch(z, s)}
 	if z.Codebook == Learned {
 		q.learned.lut = make([]byte, len(q.sign.lut))
 	}
@@ -162,7 +175,7 @@ func (q *Query) Probe(n int) []Probe {
 	n = min(max(n, 0), q.z.Lists())
 	var which []uint32
 	if q.z.Metric != Dot {
-		which = q.nearest(n)
+		which = q.nearest(n, coarseFactor*n+coarseExtra)
 	} else {
 		// The signs of centroids, taken around the origin, say little about a product with a
 		// query that is not.
