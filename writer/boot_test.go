@@ -104,7 +104,7 @@ func TestTwoWritersOnAnEmptyStore(t *testing.T) {
 	}
 	b.open()
 	b.create("c", 3, "l2")
-	if _, err := a.w.create(context.Background(), "c", 3, "l2"); !errors.Is(err, manifest.ErrFenced) {
+	if _, err := a.w.create(context.Background(), manifest.Collection{Name: "c", Dimension: 3, Metric: "l2"}); !errors.Is(err, manifest.ErrFenced) {
 		t.Errorf("a collection created by the writer that was taken over: %v", err)
 	}
 	<-a.w.Done()
@@ -313,12 +313,12 @@ func TestCreateUnknown(t *testing.T) {
 	gate := faultblob.NewGate()
 	fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("CURRENT")), faultblob.HoldReply(gate))
 	v.w.cfg.WaitLimit = time.Nanosecond
-	_, err := v.w.create(ctx, "c", 3, "l2")
+	_, err := v.w.create(ctx, manifest.Collection{Name: "c", Dimension: 3, Metric: "l2"})
 	if e := asWriteError(err); e.Status != 503 || e.Applied != httpapi.UnknownApplied {
 		t.Errorf("create: %v", err)
 	}
 	<-gate.Arrived()
-	_, err = v.w.create(ctx, "c", 3, "l2")
+	_, err = v.w.create(ctx, manifest.Collection{Name: "c", Dimension: 3, Metric: "l2"})
 	if e := asWriteError(err); e.Status != 409 || e.Applied != httpapi.NotApplied {
 		t.Errorf("create while it is under way: %v", err)
 	}

@@ -134,23 +134,22 @@ func (k *catalog) bury(id string) {
 
 // create makes a collection. It goes on when ctx ends: the name stays taken
 // until it is known whether there is such a collection.
-func (w *Writer) create(ctx context.Context, name string, dimension int, metric string) (*collection, error) {
+func (w *Writer) create(ctx context.Context, meta manifest.Collection) (*collection, error) {
 	if err := w.refusal(); err != nil {
 		return nil, err
 	}
+	name := meta.Name
 	if err := w.catalog.reserve(name); err != nil {
 		return nil, err
 	}
-	meta := manifest.Collection{
-		ID: w.cfg.NewID().String(), Name: name, Dimension: dimension, Metric: metric, CreatedAt: w.cfg.Now().UTC(),
-	}
+	meta.ID, meta.CreatedAt = w.cfg.NewID().String(), w.cfg.Now().UTC()
 	return detached(ctx, w, func(ctx context.Context) (*collection, error) {
 		c, err := w.createNow(ctx, meta)
 		if err != nil {
 			w.catalog.unreserve(name)
 			return nil, fmt.Errorf("create collection %q: %w", name, err)
 		}
-		w.cfg.Logger.Info("collection created", "collection", name, "id", meta.ID, "dimension", dimension, "metric", metric)
+		w.cfg.Logger.Info("collection created", "collection", name, "id", meta.ID, "dimension", meta.Dimension, "metric", meta.Metric)
 		return c, nil
 	})
 }

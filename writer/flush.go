@@ -11,6 +11,7 @@ import (
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/columns"
+	"github.com/akidb/akidb/segments/ivfpq"
 	"github.com/akidb/akidb/segments/manifest"
 )
 
@@ -151,6 +152,11 @@ func (c *collection) store(ctx context.Context, worker string, slots semaphore, 
 		Dim: c.meta.Dimension, Metric: metric, Seed: xxhash.Sum64String(id), Dir: c.w.tempDir(), Index: c.w.cfg.index,
 	}
 	cfg.Index.Workers, cfg.Index.Priors, cfg.Index.CollectionRows = c.w.cfg.BuildWorkers, b.priors, b.collection
+	if book := c.meta.Codebook; book != "" {
+		if cfg.Index.Codebook, err = ivfpq.ParseCodebook(book); err != nil {
+			return stored{}, err
+		}
+	}
 	shared := ""
 	if b.quantizer != nil {
 		cfg.Index.Quantizer, shared = b.quantizer.Quantizer, b.quantizer.ID

@@ -7,14 +7,18 @@ import (
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/info"
+	"github.com/akidb/akidb/segments/ivfpq"
+	"github.com/akidb/akidb/segments/manifest"
 )
 
-// createBody asks for a collection. Its config knows no names yet.
+// createBody asks for a collection.
 type createBody struct {
-	Name      string    `json:"name"`
-	Dimension int       `json:"dimension"`
-	Metric    string    `json:"metric"`
-	Config    *struct{} `json:"config"`
+	Name      string `json:"name"`
+	Dimension int    `json:"dimension"`
+	Metric    string `json:"metric"`
+	Config    struct {
+		Codebook string `json:"codebook"` // empty: sign
+	} `json:"config"`
 }
 
 func (w *Writer) postCollections(ctx *fasthttp.RequestCtx) error {
@@ -31,7 +35,14 @@ func (w *Writer) postCollections(ctx *fasthttp.RequestCtx) error {
 			return e
 		}
 	}
-	c, err := w.create(httpapi.Context(ctx), body.Name, body.Dimension, body.Metric)
+	if book := body.Config.Codebook; book != "" {
+		if _, err := ivfpq.ParseCodebook(book); err != nil {
+			return httpapi.Unprocessable("invalid_codebook", "config.codebook", "config.codebook is %q, want sign or learned", book)
+		}
+	}
+	c, err := w.create(httpapi.Context(ctx), manifest.Collection{
+		Name: body.Name, Dimension: body.Dimension, Metric: body.Metric, Codebook: body.Config.Codebook,
+	})
 	if err != nil {
 		return err
 	}

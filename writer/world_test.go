@@ -201,7 +201,7 @@ func (v *world) kill() {
 
 func (v *world) create(name string, dim int, metric string) *collection {
 	v.t.Helper()
-	c, err := v.w.create(context.Background(), name, dim, metric)
+	c, err := v.w.create(context.Background(), manifest.Collection{Name: name, Dimension: dim, Metric: metric})
 	if err != nil {
 		v.t.Fatalf("create %q: %v", name, err)
 	}

@@ -49,6 +49,11 @@ func (c Collection) check() error {
 	default:
 		wrong(true, `collection.metric: got %q, want "cosine", "l2" or "dot"`, c.Metric)
 	}
+	switch c.Codebook {
+	case "", "sign", "learned":
+	default:
+		wrong(true, `collection.codebook: got %q, want "sign" or "learned"`, c.Codebook)
+	}
 	return errors.Join(errs...)
 }
 

@@ -96,6 +96,9 @@ func decodeBody(b []byte) (*Snapshot, error) {
 // They are unknown there whatever their value, so the snapshot cannot tell.
 func checkFormat1(b []byte) error {
 	var later struct {
+		Collection struct {
+			Codebook jsontext.Value `json:"codebook"`
+		} `json:"collection"`
 		Quantizers jsontext.Value `json:"quantizers"`
 		Segments   []struct {
 			Quantizer jsontext.Value `json:"quantizer"`
@@ -106,6 +109,7 @@ func checkFormat1(b []byte) error {
 	}
 	var errs []error
 	wrong := collect(&errs)
+	wrong(later.Collection.Codebook != nil, "collection.codebook: unknown in format 1")
 	wrong(later.Quantizers != nil, "quantizers: unknown in format 1")
 	for i, seg := range later.Segments {
 		wrong(seg.Quantizer != nil, "segments[%d].quantizer: unknown in format 1", i)

@@ -24,7 +24,7 @@ import (
 // writes. Version ledger:
 //
 //	1  first
-//	2  quantizers shared by segments
+//	2  quantizers shared by segments, codebooks
 const FormatVersion = 2
 
 // minFormatVersion is the oldest format that is read. A chain may have begun in
@@ -48,10 +48,12 @@ type Link struct {
 // Collection is what was said when the collection was created; it does not
 // change afterwards.
 type Collection struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Dimension int       `json:"dimension"`
-	Metric    string    `json:"metric"` // "cosine", "l2" or "dot"
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Dimension int    `json:"dimension"`
+	Metric    string `json:"metric"` // "cosine", "l2" or "dot"
+	// Codebook is that of the scan codes, "sign" or "learned"; empty means sign.
+	Codebook  string    `json:"codebook,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 }
 

@@ -30,7 +30,7 @@ const (
 
 // seed makes the collection that the document's examples speak of.
 var seed = []call{
-	{"POST", "/api/v1/collections", `{"name": "films", "dimension": 4, "metric": "cosine", "config": {}}`, "", 201, ""},
+	{"POST", "/api/v1/collections", `{"name": "films", "dimension": 4, "metric": "cosine", "config": {"codebook": "sign"}}`, "", 201, ""},
 	{"POST", films + "/vectors", `{"vectors": [
 		{"id": "alien", "vector": [1, 0, 0, 0], "metadata": {"title": "Alien", "year": 1979, "genres": ["horror", "science fiction"], "director": {"name": "Ridley Scott"}}},
 		{"id": "arrival", "vector": [0.6, 0.8, 0, 0], "metadata": {"title": "Arrival", "year": 2016, "genres": ["science fiction", "drama"]}},
@@ -171,6 +171,7 @@ func bad(b *bench) {
 		{"POST", "/api/v1/collections", `{"name": "Films", "dimension": 4, "metric": "l2"}`, "", 422, "invalid_name"},
 		{"POST", "/api/v1/collections", `{"name": "f", "dimension": 0, "metric": "l2"}`, "", 422, "invalid_dimension"},
 		{"POST", "/api/v1/collections", `{"name": "f", "dimension": 4, "metric": "l3"}`, "", 422, "invalid_metric"},
+		{"POST", "/api/v1/collections", `{"name": "f", "dimension": 4, "metric": "l2", "config": {"codebook": "rq"}}`, "", 422, "invalid_codebook"},
 		{"POST", vectors, `{"id": "x", "vector": [1]}`, "", 422, "dimension_mismatch"},
 		{"POST", search, `{"vector": [0, 0, 0, 0]}`, "", 422, "zero_vector"},
 		{"POST", vectors, `{"id": "x", "vector": [1e99, 0, 0, 0]}`, "", 422, "not_finite"},
