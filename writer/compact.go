@@ -84,7 +84,7 @@ func (c *collection) planTraining(view *segments.View) []string {
 	for _, s := range largest[:len(ids)] {
 		rows += int(s.Live())
 	}
-	if !c.enoughToTrain(rows, view) {
+	if !c.enoughToTrain(rows, view.Snapshot.Rows()) {
 		return nil
 	}
 	return ids
@@ -183,7 +183,7 @@ func (c *collection) merge(ctx context.Context, ids []string) error {
 		if err = m.read(ctx, c.meta.Dimension); err != nil {
 			return err
 		}
-		if outdated(view) && c.enoughToTrain(m.rows.Len(), view) {
+		if outdated(view) && c.enoughToTrain(m.rows.Len(), view.Snapshot.Rows()) {
 			b.quantizer = nil
 		}
 		b.priors, err = m.priors(ctx, view, b.quantizer)

@@ -99,6 +99,9 @@ func (c *collection) flush(ctx context.Context) error {
 	if rows.Len() > 0 {
 		view := c.state().view
 		b := building{quantizer: epoch(view), collection: view.Snapshot.Rows() + uint64(rows.Len())}
+		if outgrown(b.quantizer, b.collection) && c.enoughToTrain(rows.Len(), b.collection) {
+			b.quantizer = nil // what was trained on the first few need not wait for a merge
+		}
 		defer c.hold(b.quantizer)()
 		var err error
 		if out, err = c.store(ctx, "flush", c.w.builds, rows, b); err != nil {

@@ -35,13 +35,18 @@ func epoch(view *segments.View) *segments.Quantizer {
 	return nil
 }
 
+// outgrown reports whether a collection of so many rows has outgrown z.
+func outgrown(z *segments.Quantizer, rows uint64) bool {
+	return z != nil && rows >= outgrownFactor*z.Rows
+}
+
 // outdated reports whether the newest quantizer should be trained again.
 func outdated(view *segments.View) bool {
 	z := epoch(view)
 	if z == nil {
 		return false
 	}
-	if view.Snapshot.Rows() >= outgrownFactor*z.Rows {
+	if outgrown(z, view.Snapshot.Rows()) {
 		return true
 	}
 	var rows, drifted uint64
@@ -57,12 +62,11 @@ func outdated(view *segments.View) bool {
 	return float64(drifted) > driftShare*float64(rows)
 }
 
-// enoughToTrain reports whether so many rows may speak for the collection: half
-// of it, or half of the largest segment there can be.
-func (c *collection) enoughToTrain(rows int, view *segments.View) bool {
-	total := int(view.Snapshot.Rows())
+// enoughToTrain reports whether so many rows may speak for a collection of
+// total: half of it, or half of the largest segment there can be.
+func (c *collection) enoughToTrain(rows int, total uint64) bool {
 	largest := int(c.w.cfg.MaxSegmentBytes / int64(4*c.meta.Dimension))
-	return rows >= ivfpq.FlatRows && rows >= min(total, largest)/2
+	return rows >= ivfpq.FlatRows && rows >= min(int(total), largest)/2
 }
 
 // building says how rows become a segment.

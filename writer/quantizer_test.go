@@ -61,7 +61,7 @@ func TestQuantizerIsTrainedAgain(t *testing.T) {
 	if !outdated(view) {
 		t.Fatal("five times the rows of training, and the quantizer is not outdated")
 	}
-	if c.enoughToTrain(int(view.Snapshot.Rows()), view) {
+	if c.enoughToTrain(int(view.Snapshot.Rows()), view.Snapshot.Rows()) {
 		t.Fatal("a hundred rows are enough to train")
 	}
 	// What a merge of enough rows would do.

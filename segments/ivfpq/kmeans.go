@@ -13,7 +13,7 @@ const (
 	directLists     = 256 // up to so many centroids are trained at once, by Lloyd's algorithm
 	lloydIterations = 10  // of those; the mean residual changes by less than 1 % after
 	partIterations  = 4   // within a part of the space, which is trained again with its neighbours
-	nearIterations  = 8   // with neighbours only
+	nearIterations  = 5   // with neighbours only
 	splitIterations = 2   // after oversized lists were split
 	assignBatch     = 256 // rows between two looks at the context
 )
