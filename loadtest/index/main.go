@@ -32,6 +32,7 @@ func main() {
 		codebook = flag.String("codebook", "sign", "sign or learned")
 		asJSON   = flag.Bool("json", false, "a line of JSON for every measurement, and nothing else")
 		wait     = flag.Bool("wait", false, "measure once for every line on standard input")
+		queries  = flag.Int("queries", 0, "use the first so many only")
 		points   = flag.String("points", "", "nprobe,depth pairs to measure, separated by spaces, in place of the best of a grid")
 		rebuild  = flag.Bool("rebuild", false, "build the segment although there is one")
 	)
@@ -40,16 +41,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, "index: want --data DIR, and --mode single, batch or threads2")
 		os.Exit(2)
 	}
-	if err := run(*data, *mode, *codebook, *points, *repeat, *seconds, *asJSON, *wait, *rebuild); err != nil {
+	if err := run(*data, *mode, *codebook, *points, *repeat, *queries, *seconds, *asJSON, *wait, *rebuild); err != nil {
 		fmt.Fprintln(os.Stderr, "index:", err)
 		os.Exit(1)
 	}
 }
 
-func run(data, mode, codebook, points string, repeat int, seconds float64, asJSON, wait, rebuild bool) error {
+func run(data, mode, codebook, points string, repeat, queries int, seconds float64, asJSON, wait, rebuild bool) error {
 	set, err := loadSet(data)
 	if err != nil {
 		return err
+	}
+	if queries > 0 && queries < len(set.truth) {
+		set.truth = set.truth[:queries]
+		set.queries = set.queries[:queries*set.dim]
 	}
 	index, err := openIndex(set, codebook, rebuild)
 	if err != nil {
