@@ -111,8 +111,7 @@ type listSearch struct {
 	probings   []*probing
 	refine     []ivfpq.Part // by segment number
 	candidates *ivfpq.Candidates
-	wanted     int // rows that have to be found
-	found      int
+	wanted     int  // rows that have to be found
 	done       bool // enough were found, or every list with an allowed row was scanned
 }
 
@@ -186,8 +185,7 @@ func scanLists(ctx context.Context, searches []*listSearch) error {
 		}
 		for _, l := range searches {
 			if !l.done {
-				l.found = l.candidates.Count()
-				l.done = l.found >= l.wanted
+				l.done = l.candidates.Count() >= l.wanted
 			}
 		}
 	}

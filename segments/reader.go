@@ -20,8 +20,9 @@ type Reader struct {
 	ranges  blob.RangeReader
 	footer  *footer
 	// postings are nil for an exact index.
-	postings *ivfpq.Postings
-	data     *dataFile
+	postings     *ivfpq.Postings
+	residentSize int64
+	data         *dataFile
 }
 
 // dataFile is data.parquet, opened at first use.
@@ -79,6 +80,8 @@ func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, di
 	if r.postings, err = ivfpq.NewPostings(z, lists, f.calibration); err != nil {
 		return fail(fmt.Errorf("%w: %w", err, blob.ErrCorrupt))
 	}
+	_, end := r.residentLists()
+	r.residentSize = int64(end) + 4*(int64(f.rows)+1) + r.idBytes()
 	return r, nil
 }
 

@@ -25,13 +25,7 @@ type Resident struct {
 
 // ResidentSize is how much memory LoadResident needs; 0 for a segment that has
 // no lists, and so nothing worth keeping.
-func (r *Reader) ResidentSize() int64 {
-	if r.postings == nil {
-		return 0
-	}
-	_, end := r.residentLists()
-	return int64(end) + 4*(int64(r.footer.rows)+1) + r.idBytes()
-}
+func (r *Reader) ResidentSize() int64 { return r.residentSize }
 
 // residentLists returns where lists go, and the end of them.
 func (r *Reader) residentLists() (offsets []uint64, end uint64) {

@@ -215,14 +215,18 @@ func (x *Index) encodeList(src *source, list uint32, rows listRows, known *known
 	e, y := newEncoder(z), make([]float32, z.codeDim)
 	w := listWriter{shape: z.shape}
 	w.begin(l, x.list(list))
+	code := func(row uint32, at int) (extra float32) {
+		extra = z.load(y, src.vector(row))
+		add, res := e.scan(y, list, extra, w.scan.nibbles(at))
+		w.scan.put(at, add, res)
+		return extra
+	}
 	for j, row := range rows.own {
 		if known.has(row) {
 			known.copyOwn(&w, j, row, list, views)
 			continue
 		}
-		extra := z.load(y, src.vector(row))
-		add, res := e.scan(y, list, extra, w.scan.nibbles(j))
-		w.scan.put(j, add, res)
+		extra := code(row, j)
 		sum.square += float64(dot(e.residual, e.residual))
 		sum.rows++
 		scale, square := e.refine(y, extra, w.refineSlot(j))
@@ -234,9 +238,7 @@ func (x *Index) encodeList(src *source, list uint32, rows listRows, known *known
 			known.copySpilled(&w, at, row, list, views)
 			continue
 		}
-		extra := z.load(y, src.vector(row))
-		add, res := e.scan(y, list, extra, w.scan.nibbles(at))
-		w.scan.put(at, add, res)
+		code(row, at)
 	}
 	w.spilled = append(w.spilled, rows.spilled...)
 	w.finish()

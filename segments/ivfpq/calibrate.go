@@ -220,7 +220,7 @@ func (c *calibration) truthOf(t *trial, depth int) {
 	must(err)
 	near := newShortlist(truthFactor * calibratedK)
 	for i, key := range all.keys {
-		if ordinal := rowOf(key).Ordinal; ordinal != t.self {
+		if ordinal := RowOf(key).Ordinal; ordinal != t.self {
 			near.add(entry{distance: all.est[i], number: ordinal})
 		}
 	}
@@ -304,7 +304,7 @@ func (c *Candidates) inOrder() []entry {
 	c.shrink()
 	out := make([]entry, len(c.keys))
 	for i, key := range c.keys {
-		out[i] = entry{c.est[i], rowOf(key).Ordinal}
+		out[i] = entry{c.est[i], RowOf(key).Ordinal}
 	}
 	slices.SortFunc(out, entry.compare)
 	return out

@@ -15,7 +15,7 @@ type Candidates struct {
 	depth int
 	limit float32
 	est   []float32
-	keys  []uint64 // segment << 32 | ordinal
+	keys  []uint64 // segment << 32 | ordinal; a row that was spilled may come twice
 	slots []uint64 // for finding keys that came twice
 }
 
@@ -41,14 +41,8 @@ type Row struct {
 
 func keyOf(segment, ordinal uint32) uint64 { return uint64(segment)<<32 | uint64(ordinal) }
 
-func rowOf(key uint64) Row { return Row{uint32(key >> 32), uint32(key)} }
-
-// add offers a row. A row may be offered twice, by its own list and by the one it was spilled to.
-func (c *Candidates) add(est float32, key uint64) {
-	if est <= c.limit {
-		c.est, c.keys = append(c.est, est), append(c.keys, key)
-	}
-}
+// RowOf takes a key of Finalists apart.
+func RowOf(key uint64) Row { return Row{uint32(key >> 32), uint32(key)} }
 
 // room returns where count more estimates and their keys go, of which as many count as taken says.
 func (c *Candidates) room(count int) (est []float32, keys []uint64) {

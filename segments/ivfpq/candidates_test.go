@@ -9,6 +9,13 @@ import (
 	"pgregory.net/rapid"
 )
 
+// add offers a row, as a scan does many.
+func (c *Candidates) add(est float32, key uint64) {
+	if est <= c.limit {
+		c.est, c.keys = append(c.est, est), append(c.keys, key)
+	}
+}
+
 // few values, so that ties are common
 func drawEntries(t *rapid.T) []entry {
 	one := rapid.Custom(func(t *rapid.T) entry {
@@ -68,7 +75,7 @@ func TestCandidatesAreTheLeastInAnyOrderAndOnce(t *testing.T) {
 		}
 		for i, key := range c.keys {
 			if w, ok := want[key]; !ok || w != c.est[i]+1e-30 {
-				t.Fatalf("depth %d: row %v at %v, want %v", depth, rowOf(key), c.est[i], w)
+				t.Fatalf("depth %d: row %v at %v, want %v", depth, RowOf(key), c.est[i], w)
 			}
 		}
 		c.Reset(1)

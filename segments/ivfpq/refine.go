@@ -49,15 +49,12 @@ func (c *Candidates) Finalists(k int, parts []Part) ([]uint64, error) {
 	return out, nil
 }
 
-// RowOf takes a key of Finalists apart.
-func RowOf(key uint64) Row { return rowOf(key) }
-
 // refine replaces estimates by those of the refine codes at hand, and moves these candidates to
 // the front. It returns how many they are.
 func (c *Candidates) refine(parts []Part) (refined int, err error) {
 	var q *Query
 	for i := range c.keys {
-		row := rowOf(c.keys[i])
+		row := RowOf(c.keys[i])
 		if int(row.Segment) >= len(parts) || parts[row.Segment].Query == nil {
 			return 0, fmt.Errorf("refine: row of segment %d, which is not one of the search", row.Segment)
 		}
