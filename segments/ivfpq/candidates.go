@@ -75,10 +75,7 @@ func (c *Candidates) shrink() {
 	}
 	selectPairs(c.est, c.keys, c.depth)
 	c.est, c.keys = c.est[:c.depth], c.keys[:c.depth]
-	c.limit = c.est[0]
-	for _, e := range c.est[1:] {
-		c.limit = max(c.limit, e)
-	}
+	c.limit = slices.Max(c.est)
 }
 
 // Count is how many different rows are held.

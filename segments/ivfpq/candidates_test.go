@@ -95,15 +95,17 @@ func TestSelectionMovesTheLeastToTheFront(t *testing.T) {
 			d[i], id[i] = x.distance, x.number
 		}
 		selectPairs(d, id, count)
-		selectNearest(all, count)
 		for i := range count {
 			if !slices.Contains(want[:count], entry{d[i], id[i]}) {
 				t.Fatalf("the least %d are %v, got %v %v", count, want[:count], d[:count], id[:count])
 			}
 		}
-		got := slices.SortedFunc(slices.Values(all[:count]), entry.compare)
-		if !slices.Equal(got, want[:count]) {
-			t.Fatalf("the nearest %d are %v, got %v", count, want[:count], got)
+		got := newShortlist(max(count, 1))
+		for _, x := range all {
+			got.add(x)
+		}
+		if nearest := got.sorted(); !slices.Equal(nearest[:min(count, len(nearest))], want[:count]) {
+			t.Fatalf("the nearest %d are %v, got %v", count, want[:count], nearest)
 		}
 	})
 }
