@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 
+	"github.com/akidb/akidb/internal/vecfile"
 	"github.com/akidb/akidb/segments/ivfpq"
 )
 
@@ -42,16 +40,11 @@ func loadSet(dir string) (*dataset, error) {
 	if set.metric, err = ivfpq.ParseMetric(meta.Metric); err != nil {
 		return nil, err
 	}
-	if set.queries, err = readVecs(pathIn(set, "query.fvecs"), set.dim, math.Float32frombits); err != nil {
+	if set.queries, err = readVectors(pathIn(set, "query.fvecs"), set.dim); err != nil {
 		return nil, err
 	}
-	const neighbours = 100
-	truth, err := readVecs(pathIn(set, "groundtruth.ivecs"), neighbours, func(x uint32) uint32 { return x })
-	if err != nil {
+	if set.truth, err = readTruth(pathIn(set, "groundtruth.ivecs")); err != nil {
 		return nil, err
-	}
-	for ; len(truth) > 0; truth = truth[neighbours:] {
-		set.truth = append(set.truth, truth[:neighbours])
 	}
 	if len(set.truth) != len(set.queries)/set.dim {
 		return nil, fmt.Errorf("%d queries and the neighbours of %d", len(set.queries)/set.dim, len(set.truth))
@@ -61,7 +54,7 @@ func loadSet(dir string) (*dataset, error) {
 
 // loadBase reads the rows, which only a build needs.
 func (s *dataset) loadBase() (err error) {
-	if s.base, err = readVecs(pathIn(s, "base.fvecs"), s.dim, math.Float32frombits); err == nil && len(s.base) != s.rows*s.dim {
+	if s.base, err = readVectors(pathIn(s, "base.fvecs"), s.dim); err == nil && len(s.base) != s.rows*s.dim {
 		err = fmt.Errorf("base.fvecs has %d rows, meta.json says %d", len(s.base)/s.dim, s.rows)
 	}
 	return err
@@ -69,34 +62,54 @@ func (s *dataset) loadBase() (err error) {
 
 func (s *dataset) query(i int) []float32 { return s.queries[i*s.dim : (i+1)*s.dim] }
 
-// readVecs reads .fvecs or .ivecs of dim elements.
-func readVecs[T any](path string, dim int, decode func(uint32) T) ([]T, error) {
-	f, err := os.Open(path)
+// readVectors reads a file of vectors of dim elements, row-major.
+func readVectors(path string, dim int) ([]float32, error) {
+	in, err := vecfile.Open(path, vecfile.Options{})
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	defer in.Close()
+	rows, _ := in.Total()
+	out := make([]float32, 0, int(rows)*dim)
+	for {
+		row, err := in.Next()
+		if err == io.EOF {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(row.Vector) != dim {
+			return nil, fmt.Errorf("%s: rows of %d elements, want %d", path, len(row.Vector), dim)
+		}
+		out = append(out, row.Vector...)
+	}
+}
+
+// neighbours is how many nearest rows the truth has a query: recall@100 wants them all.
+const neighbours = 100
+
+func readTruth(path string) (out [][]uint32, err error) {
+	in, err := vecfile.OpenNeighbours(path)
 	if err != nil {
 		return nil, err
 	}
-	size := int64(4 * (dim + 1))
-	if info.Size()%size != 0 {
-		return nil, fmt.Errorf("%s: %d bytes are no rows of %d elements", path, info.Size(), dim)
+	defer in.Close()
+	for {
+		list, err := in.Next()
+		if err == io.EOF {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(list) != neighbours {
+			return nil, fmt.Errorf("%s: %d neighbours of query %d, want %d", path, len(list), len(out), neighbours)
+		}
+		rows := make([]uint32, len(list))
+		for i, row := range list {
+			rows[i] = uint32(row)
+		}
+		out = append(out, rows)
 	}
-	out := make([]T, 0, info.Size()/size*int64(dim))
-	in := bufio.NewReaderSize(f, 1<<20)
-	row := make([]byte, size)
-	for range info.Size() / size {
-		if _, err := io.ReadFull(in, row); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		if got := binary.LittleEndian.Uint32(row); int(got) != dim {
-			return nil, fmt.Errorf("%s: a row of %d elements, want %d", path, got, dim)
-		}
-		for b := row[4:]; len(b) > 0; b = b[4:] {
-			out = append(out, decode(binary.LittleEndian.Uint32(b)))
-		}
-	}
-	return out, nil
 }
