@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -76,7 +77,38 @@ func (s *Snapshot) check() error {
 	default:
 		wrong(s.Parent.Version+1 != s.Version, "parent: got version %d in version %d", s.Parent.Version, s.Version)
 	}
-	return errors.Join(append(errs, s.checkObjects())...)
+	return errors.Join(append(errs, s.checkAncestors(), s.checkPins(), s.checkObjects())...)
+}
+
+// checkAncestors wants the parent and then ever older versions.
+func (s *Snapshot) checkAncestors() error {
+	var errs []error
+	wrong := collect(&errs)
+	before := s.Version
+	for i, a := range s.Ancestors {
+		where := fmt.Sprintf("ancestors[%d]", i)
+		wrong(a.Link.check() != nil, "%s: %v", where, a.Link.check())
+		wrong(a.Version >= before, "%s: got version %d behind %d", where, a.Version, before)
+		wrong(i == 0 && (s.Parent == nil || a.Link != *s.Parent), "%s: got %+v, want the parent", where, a.Link)
+		before = a.Version
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Snapshot) checkPins() error {
+	var errs []error
+	wrong := collect(&errs)
+	seen := map[string]bool{}
+	for i, p := range s.Pins {
+		where := fmt.Sprintf("pins[%d]", i)
+		wrong(CheckID(p.ID) != nil, "%s.id: %v", where, CheckID(p.ID))
+		wrong(seen[p.ID], "%s.id: %q is there twice", where, p.ID)
+		seen[p.ID] = true
+		wrong(p.Branch != "" && CheckID(p.Branch) != nil, "%s.branch: %v", where, CheckID(p.Branch))
+		wrong(p.Manifest.check() != nil, "%s.manifest: %v", where, p.Manifest.check())
+		wrong(p.Manifest.Version >= s.Version, "%s.manifest: got version %d in version %d", where, p.Manifest.Version, s.Version)
+	}
+	return errors.Join(errs...)
 }
 
 // checkObjects reports what is wrong with the quantizers, the segments and the
@@ -86,10 +118,20 @@ func (s *Snapshot) checkObjects() error {
 	var errs []error
 	wrong := collect(&errs)
 	seen := map[string]bool{}
-	object := func(where, key string) {
-		wrong(!strings.HasPrefix(key, CollectionPrefix(s.Collection.ID)), "%s.key: got %q, want one of collection %q", where, key, s.Collection.ID)
+	named := func(where, key string) {
 		wrong(seen[key], "%s.key: %q is named twice", where, key)
 		seen[key] = true
+	}
+	owners := []string{CollectionPrefix(s.Collection.ID)}
+	for i, origin := range s.Origins {
+		wrong(CheckID(origin) != nil, "origins[%d]: %v", i, CheckID(origin))
+		wrong(slices.Contains(owners, CollectionPrefix(origin)), "origins[%d]: %q is there twice", i, origin)
+		owners = append(owners, CollectionPrefix(origin))
+	}
+	object := func(where, key string) {
+		owned := slices.ContainsFunc(owners, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+		wrong(!owned, "%s.key: got %q, want one of collection %q or its origins", where, key, s.Collection.ID)
+		named(where, key)
 	}
 	quantizers := map[string]bool{}
 	for i, q := range s.Quantizers {
@@ -125,7 +167,8 @@ func (s *Snapshot) checkObjects() error {
 	}
 	for i, g := range s.Garbage {
 		where := fmt.Sprintf("garbage[%d]", i)
-		object(where, g.Key)
+		wrong(!strings.HasPrefix(g.Key, owners[0]), "%s.key: got %q, want one of collection %q", where, g.Key, s.Collection.ID)
+		named(where, g.Key)
 		wrong(g.Version == 0 || g.Version > s.Version, "%s.version: got %d in version %d", where, g.Version, s.Version)
 	}
 	return errors.Join(errs...)
@@ -138,6 +181,8 @@ func (s *Snapshot) follows(base *Snapshot) error {
 	wrong(s.Version != base.Version+1, "version: got %d after %d", s.Version, base.Version)
 	wrong(s.Epoch < base.Epoch, "epoch: got %d after %d", s.Epoch, base.Epoch)
 	wrong(s.FlushedSeq < base.FlushedSeq, "flushed_seq: got %d after %d", s.FlushedSeq, base.FlushedSeq)
+	wrong(s.Format >= 3 && s.CreatedAt.Before(base.CreatedAt), "created_at: got %v after %v", s.CreatedAt, base.CreatedAt)
+	wrong(base.SetDigest != nil && s.SetDigest == nil, "set_digest: missing, was %v", base.SetDigest)
 	wrong(base.Dropped && !s.Dropped, "dropped: a dropped collection cannot return")
 	c, was := s.Collection, base.Collection
 	same := c.CreatedAt.Equal(was.CreatedAt)

@@ -1,11 +1,14 @@
 package manifest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"strconv"
 
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/go-json-experiment/json"
@@ -82,39 +85,51 @@ func decodeBody(b []byte) (*Snapshot, error) {
 	if err := decode(b, s); err != nil {
 		return nil, err
 	}
-	err := s.check()
-	if s.Format == 1 {
-		err = errors.Join(err, checkFormat1(b))
-	}
+	err := errors.Join(s.check(), checkNames(b, s.Format))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, blob.ErrCorrupt)
 	}
 	return s, nil
 }
 
-// checkFormat1 reports the names in a body of format 1 that came with format 2.
-// They are unknown there whatever their value, so the snapshot cannot tell.
-func checkFormat1(b []byte) error {
-	var later struct {
-		Collection struct {
-			Codebook jsontext.Value `json:"codebook"`
-		} `json:"collection"`
-		Quantizers jsontext.Value `json:"quantizers"`
-		Segments   []struct {
-			Quantizer jsontext.Value `json:"quantizer"`
-		} `json:"segments"`
-	}
-	if err := json.Unmarshal(b, &later); err != nil {
-		return err
+// since says with which format names came that were not in the first one, by
+// path. An earlier body that has one is damaged, whatever its value; the
+// snapshot cannot tell null from absence.
+var since = map[string]int{
+	"collection.codebook": 2, "quantizers": 2, "segments.quantizer": 2,
+	"ancestors": 3, "pins": 3, "origins": 3, "set_digest": 3,
+}
+
+// checkNames reports the names in a body that its format does not know yet.
+func checkNames(b []byte, format int) error {
+	if format == FormatVersion {
+		return nil
 	}
 	var errs []error
-	wrong := collect(&errs)
-	wrong(later.Collection.Codebook != nil, "collection.codebook: unknown in format 1")
-	wrong(later.Quantizers != nil, "quantizers: unknown in format 1")
-	for i, seg := range later.Segments {
-		wrong(seg.Quantizer != nil, "segments[%d].quantizer: unknown in format 1", i)
+	d := jsontext.NewDecoder(bytes.NewReader(b))
+	for {
+		token, err := d.ReadToken()
+		if err == io.EOF {
+			return errors.Join(errs...)
+		}
+		if err != nil {
+			return err
+		}
+		if kind, n := d.StackIndex(d.StackDepth()); token.Kind() != '"' || kind != '{' || n%2 == 0 {
+			continue // no name of a member
+		}
+		var name, where string
+		for part := range d.StackPointer().Tokens() {
+			if i, err := strconv.Atoi(part); err == nil {
+				where += fmt.Sprintf("[%d]", i)
+			} else {
+				name, where = name+"."+part, where+"."+part
+			}
+		}
+		if since[name[1:]] > format {
+			errs = append(errs, fmt.Errorf("%s: unknown in format %d", where[1:], format))
+		}
 	}
-	return errors.Join(errs...)
 }
 
 func encode(v any) ([]byte, error) {

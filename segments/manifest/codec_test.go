@@ -45,7 +45,14 @@ func example() *Snapshot {
 				Footer: Extent{0, 1, 0},
 			},
 		},
-		Garbage: []Garbage{{Key: DataKey(id, "s0"), Version: 2, RetiredAt: at}},
+		Garbage:   []Garbage{{Key: DataKey(id, "s0"), Version: 2, RetiredAt: at}},
+		Ancestors: []Ancestor{{Link{Version: 1, Key: BodyKey(id, 1, "c1"), SHA256: strings.Repeat("ab", 32)}, at.Add(-time.Minute)}},
+		SetDigest: &SetDigest{1<<63 + 1, 1<<62 + 7},
+		Origins:   []string{"0a11"},
+		Pins: []Pin{
+			{ID: "p1", Name: "before the move", Manifest: Link{Version: 1, Key: BodyKey(id, 1, "c1"), SHA256: strings.Repeat("ab", 32)}, Rows: 3, CreatedAt: at},
+			{ID: "p2", Manifest: Link{Version: 1, Key: BodyKey(id, 1, "c1"), SHA256: strings.Repeat("ab", 32)}, Branch: "0c22", CreatedAt: at},
+		},
 	}
 }
 
@@ -114,11 +121,36 @@ func TestCurrentBitFlips(t *testing.T) {
 	}
 }
 
-// format1 is what of the example there was in format 1.
+// format1 is what of the example there was in format 1, format2 in format 2.
 func format1() *Snapshot {
-	s := example()
+	s := format2()
 	s.Format, s.Quantizers, s.Segments[0].Quantizer = 1, nil, ""
 	return s
+}
+
+func format2() *Snapshot {
+	s := example()
+	s.Format, s.Ancestors, s.SetDigest, s.Origins, s.Pins = 2, nil, nil, nil, nil
+	return s
+}
+
+// Every name that a format does not have yet is refused in it, and is one that a
+// later format does have.
+func TestNamesOfLaterFormats(t *testing.T) {
+	two := string(mustEncode(t, format2()))
+	if s, err := decodeBody([]byte(two)); err != nil || !reflect.DeepEqual(s, format2()) {
+		t.Fatalf("got %+v, %v; want %+v", s, err, format2())
+	}
+	for _, member := range []string{`"pins": null`, `"origins": []`, `"set_digest": null`, `"ancestors": []`} {
+		body := strings.Replace(two, `"segments"`, member+`, "segments"`, 1)
+		want := strings.Trim(strings.Fields(member)[0], `":`) + ": unknown in format 2"
+		if _, err := decodeBody([]byte(body)); !errors.Is(err, blob.ErrCorrupt) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want corrupt because %q", member, err, want)
+		}
+		if _, err := decodeBody([]byte(strings.Replace(body, `"format": 2`, `"format": 3`, 1))); err != nil {
+			t.Errorf("%s in format 3: %v", member, err)
+		}
+	}
 }
 
 // A name that came with a later format is as unknown as any other, even when it
@@ -196,7 +228,7 @@ func TestStrictDecoding(t *testing.T) {
 func TestChecks(t *testing.T) {
 	for want, spoil := range map[string]func(*Snapshot){
 		"format: got 0":                           func(s *Snapshot) { s.Format = 0 },
-		"format: got 3":                           func(s *Snapshot) { s.Format = FormatVersion + 1 },
+		"format: got 4":                           func(s *Snapshot) { s.Format = FormatVersion + 1 },
 		"version: got 0":                          func(s *Snapshot) { s.Version = 0 },
 		"epoch: got 0":                            func(s *Snapshot) { s.Epoch = 0 },
 		"commit_id: invalid id":                   func(s *Snapshot) { s.CommitID = "a/b" },
@@ -226,15 +258,27 @@ func TestChecks(t *testing.T) {
 		"quantizers[1].key: \"collections/0b6e/quantizers/q1.ivq\" is named twice":    func(s *Snapshot) { s.Quantizers[1].Key = s.Quantizers[0].Key },
 		"segments[0].data.key: \"collections/0b6e/quantizers/q1.ivq\" is named twice": func(s *Snapshot) { s.Segments[0].Data.Key = s.Quantizers[0].Key },
 		"garbage[0].key: \"collections/0b6e/quantizers/q2.ivq\" is named twice":       func(s *Snapshot) { s.Garbage[0].Key = s.Quantizers[1].Key },
-		"quantizers[0].size: got 0":               func(s *Snapshot) { s.Quantizers[0].Size = 0 },
-		"quantizers[1].lists: got 0":              func(s *Snapshot) { s.Quantizers[1].Lists = 0 },
-		"segments[1].quantizer: \"q3\" is not in": func(s *Snapshot) { s.Segments[1].Quantizer = "q3" },
-		"segments[0].quantizer: \"q1\" is not in": func(s *Snapshot) { s.Quantizers = s.Quantizers[1:] },
-		"segments[0].deletes.size":                func(s *Snapshot) { s.Segments[0].Deletes.Size = 0 },
-		"deletes.count: got 0":                    func(s *Snapshot) { s.Segments[0].Deletes.Count = 0 },
-		"deletes.count: got 1001 of 1000 rows":    func(s *Snapshot) { s.Segments[0].Deletes.Count = 1001 },
-		"s2/index.ivf\" is named twice":           func(s *Snapshot) { s.Garbage[0].Key = s.Segments[1].Index.Key },
-		"garbage[0].version: got 3":               func(s *Snapshot) { s.Garbage[0].Version = 3 },
+		"quantizers[0].size: got 0":                                 func(s *Snapshot) { s.Quantizers[0].Size = 0 },
+		"quantizers[1].lists: got 0":                                func(s *Snapshot) { s.Quantizers[1].Lists = 0 },
+		"segments[1].quantizer: \"q3\" is not in":                   func(s *Snapshot) { s.Segments[1].Quantizer = "q3" },
+		"segments[0].quantizer: \"q1\" is not in":                   func(s *Snapshot) { s.Quantizers = s.Quantizers[1:] },
+		"segments[0].deletes.size":                                  func(s *Snapshot) { s.Segments[0].Deletes.Size = 0 },
+		"deletes.count: got 0":                                      func(s *Snapshot) { s.Segments[0].Deletes.Count = 0 },
+		"deletes.count: got 1001 of 1000 rows":                      func(s *Snapshot) { s.Segments[0].Deletes.Count = 1001 },
+		"s2/index.ivf\" is named twice":                             func(s *Snapshot) { s.Garbage[0].Key = s.Segments[1].Index.Key },
+		"garbage[0].version: got 3":                                 func(s *Snapshot) { s.Garbage[0].Version = 3 },
+		"ancestors[0]: version: got 0":                              func(s *Snapshot) { s.Ancestors[0].Version = 0 },
+		"ancestors[0]: got {Version:1 Key:else":                     func(s *Snapshot) { s.Ancestors[0].Key = "elsewhere" },
+		"ancestors[1]: got version 1 behind 1":                      func(s *Snapshot) { s.Ancestors = append(s.Ancestors, s.Ancestors[0]) },
+		"pins[1].id: \"p1\" is there twice":                         func(s *Snapshot) { s.Pins[1].ID = "p1" },
+		"pins[0].id: invalid id":                                    func(s *Snapshot) { s.Pins[0].ID = "" },
+		"pins[1].branch: invalid id":                                func(s *Snapshot) { s.Pins[1].Branch = "/" },
+		"pins[0].manifest: got version 2 in version 2":              func(s *Snapshot) { s.Pins[0].Manifest.Version = 2 },
+		"pins[0].manifest: key: empty":                              func(s *Snapshot) { s.Pins[0].Manifest.Key = "" },
+		"origins[0]: invalid id":                                    func(s *Snapshot) { s.Origins[0] = "" },
+		"origins[0]: \"0b6e\" is there twice":                       func(s *Snapshot) { s.Origins[0] = "0b6e" },
+		"segments[0].data.key: got \"collections/0a12":              func(s *Snapshot) { s.Segments[0].Data.Key = DataKey("0a12", "s1") },
+		"garbage[0].key: got \"collections/0a11/segments/s0/data.p": func(s *Snapshot) { s.Garbage[0].Key = DataKey("0a11", "s0") },
 	} {
 		s := example()
 		spoil(s)
@@ -245,6 +289,11 @@ func TestChecks(t *testing.T) {
 	if err := example().check(); err != nil {
 		t.Errorf("the example itself: %v", err)
 	}
+	branched := example()
+	branched.Segments[0].Data.Key = DataKey("0a11", "s1")
+	if err := branched.check(); err != nil {
+		t.Errorf("with an object of its origin: %v", err)
+	}
 }
 
 func TestFollows(t *testing.T) {
@@ -252,6 +301,8 @@ func TestFollows(t *testing.T) {
 		"version: got 2 after 2":     func(s *Snapshot) { s.Version = 2 },
 		"epoch: got 2 after 3":       func(s *Snapshot) { s.Epoch = 2 },
 		"flushed_seq: got 5":         func(s *Snapshot) { s.FlushedSeq = 5 },
+		"created_at: got 2026":       func(s *Snapshot) { s.CreatedAt = s.CreatedAt.Add(-1) },
+		"set_digest: missing":        func(s *Snapshot) { s.SetDigest = nil },
 		"cannot return":              func(s *Snapshot) { s.Dropped = false },
 		"collection: got {ID:0b6e N": func(s *Snapshot) { s.Collection.Dimension++ },
 		"for ever":                   func(s *Snapshot) { s.Collection.CreatedAt = time.Time{} },
@@ -307,6 +358,8 @@ func TestCloneSharesNothing(t *testing.T) {
 	c.Segments[1].Rows++
 	c.Quantizers[0].Lists++
 	c.Garbage[0].Key = ""
+	c.SetDigest.Add("x", 1)
+	c.Pins[0].Name, c.Origins[0] = "", ""
 	if !reflect.DeepEqual(s, example()) {
 		t.Errorf("changing the copy changed the original: %+v", s)
 	}

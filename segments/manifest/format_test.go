@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"encoding"
 	"fmt"
 	"io/fs"
 	"os"
@@ -33,7 +34,7 @@ func fields(t reflect.Type, prefix string) []string {
 		switch {
 		case f.Anonymous:
 			names = append(names, fields(ft, prefix)...)
-		case ft.Kind() == reflect.Struct && ft != reflect.TypeFor[time.Time]():
+		case ft.Kind() == reflect.Struct && !ft.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
 			names = append(names, fields(ft, path+".")...)
 		default:
 			names = append(names, path)
@@ -196,7 +197,40 @@ func fixtures() []compat {
 			{"collections/films/segments/s0/index.ivf", 4, fixtureTime(26)},
 		},
 	}
-	return []compat{v1, v2}
+	// The last commit of v3 is of a branch's first flush: segment s1 is its
+	// origin's, s2 its own, and version 2 is pinned.
+	v3 := compat{rows: []uint64{1007, 1000, 1000, 1000}}
+	v3.want = &Snapshot{
+		Format: 3, Version: 4, Epoch: 2, CommitID: fixtureID(4), CreatedAt: fixtureTime(30),
+		Parent: &Link{
+			Version: 3, Key: "collections/films/manifest/0000000000000003-" + fixtureID(3),
+			SHA256: "ecfdefe2aed5dbc8f306df269434629015e68562d7b1ff19ac66914461c4a551",
+		},
+		Collection: Collection{ID: "films", Name: "movies", Dimension: 768, Metric: "cosine", CreatedAt: fixtureTime(26)},
+		FlushedSeq: 1<<60 + 1,
+		SetDigest:  &SetDigest{0x0123456789abcdef, 0xfedcba9876543210},
+		Origins:    []string{"classics"},
+		Segments: []Segment{
+			{
+				ID: "00000007-s1", Rows: 1000, MinSeq: 1, MaxSeq: 1000,
+				Data:   Ref{"collections/classics/segments/00000007-s1/data.parquet", 3100000, 0xdeadbeef},
+				Index:  Ref{"collections/classics/segments/00000007-s1/index.ivf", 120000, 1},
+				Footer: Extent{119936, 64, 7},
+			},
+			{
+				ID: "00000002-s2", Rows: 7, MinSeq: 5601, MaxSeq: 1<<60 + 1,
+				Data:   Ref{"collections/films/segments/00000002-s2/data.parquet", 9000, 9},
+				Index:  Ref{"collections/films/segments/00000002-s2/index.ivf", 800, 10},
+				Footer: Extent{700, 100, 11},
+			},
+		},
+		Pins: []Pin{{
+			ID: "p1", Name: "first", Rows: 1000, CreatedAt: fixtureTime(29),
+			Manifest: Link{Version: 2, Key: "collections/films/manifest/0000000000000002-" + fixtureID(2), SHA256: "59aa869856a697eaf977847c60c35e4dbcfdd20b5ca0be1ef3361438b04d84dd"},
+		}},
+	}
+	v3.want.Ancestors = []Ancestor{{*v3.want.Parent, fixtureTime(29)}, {v3.want.Pins[0].Manifest, fixtureTime(28)}}
+	return []compat{v1, v2, v3}
 }
 
 // What a format looked like when it was new is read for ever.
@@ -255,11 +289,11 @@ func TestChainOfMixedFormats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if old := fixtures()[0].want; want.Format != 2 || len(want.Segments) != 2 || !reflect.DeepEqual(want.Segments[0], old.Segments[0]) {
-		t.Errorf("got %+v, want format 2 with the segment of format 1 as it was", want)
+	if old := fixtures()[0].want; want.Format != FormatVersion || len(want.Segments) != 2 || !reflect.DeepEqual(want.Segments[0], old.Segments[0]) {
+		t.Errorf("got %+v, want the newest format with the segment of format 1 as it was", want)
 	}
 	got, cur, err := Read(t.Context(), store, "films")
-	if err != nil || !reflect.DeepEqual(got, want) || cur.Format != 2 {
+	if err != nil || !reflect.DeepEqual(got, want) || cur.Format != FormatVersion {
 		t.Errorf("got %+v, %v with %+v, want %+v", got, err, cur, want)
 	}
 	var formats []int
@@ -269,7 +303,7 @@ func TestChainOfMixedFormats(t *testing.T) {
 		}
 		formats = append(formats, s.Format)
 	}
-	if !slices.Equal(formats, []int{2, 2, 1, 1, 1, 1}) {
-		t.Errorf("formats along the chain: got %v, want [2 2 1 1 1 1]", formats)
+	if !slices.Equal(formats, []int{3, 3, 1, 1, 1, 1}) {
+		t.Errorf("formats along the chain: got %v, want [3 3 1 1 1 1]", formats)
 	}
 }

@@ -83,13 +83,21 @@ func newLog(store blob.Store, id, owner string, opts []Option) (*Log, error) {
 // An id belongs to one collection for ever: CURRENT is kept when a collection
 // is dropped, or a creation that was delayed on the way could bring it back.
 func Create(ctx context.Context, store blob.Store, c Collection, owner string, opts ...Option) (*Log, error) {
+	return Branch(ctx, store, &Snapshot{Collection: c, SetDigest: new(SetDigest)}, owner, opts...)
+}
+
+// Branch is Create for a collection that does not begin empty: first is its
+// version 1, but for what every commit stamps over it. It may name objects of
+// its Origins, in which a pin must keep them.
+func Branch(ctx context.Context, store blob.Store, first *Snapshot, owner string, opts ...Option) (*Log, error) {
+	c := &first.Collection
 	fail := func(err error) error { return fmt.Errorf("create collection %q: %w", c.ID, err) }
 	l, err := newLog(store, c.ID, owner, opts)
 	if err != nil {
 		return nil, fail(err)
 	}
 	c.CreatedAt = c.CreatedAt.UTC()
-	p, err := l.prepare(&Snapshot{Collection: c}, 1)
+	p, err := l.prepare(first, 1)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -284,6 +292,11 @@ func (s *Snapshot) clone() *Snapshot {
 			c.Segments[i].Deletes = &d
 		}
 	}
+	if s.SetDigest != nil {
+		d := *s.SetDigest
+		c.SetDigest = &d
+	}
+	c.Origins, c.Pins = slices.Clone(s.Origins), slices.Clone(s.Pins)
 	c.Garbage = slices.Clone(s.Garbage)
 	return &c
 }

@@ -96,12 +96,16 @@ func (l *Log) prepare(next *Snapshot, epoch uint64) (*attempt, error) {
 	next.Version = 1
 	next.Epoch = epoch
 	next.CommitID = l.newID()
-	next.Parent = nil
+	next.Parent, next.Ancestors = nil, nil
 	next.CreatedAt = l.now().UTC()
 	if base.snapshot != nil {
 		link := base.current.Manifest
 		next.Parent = &link
 		next.Version = link.Version + 1
+		next.Ancestors = ancestors(base.snapshot, link)
+		if next.CreatedAt.Before(base.snapshot.CreatedAt) { // a clock that was set back
+			next.CreatedAt = base.snapshot.CreatedAt
+		}
 		if err := next.follows(base.snapshot); err != nil {
 			return nil, err
 		}

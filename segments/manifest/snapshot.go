@@ -12,11 +12,18 @@
 //	collections/<id>/segments/<segment>/…
 //	collections/<id>/quantizers/<quantizer>.ivq
 //
+// Ids of segments, delete vectors and quantizers begin with the epoch in which
+// they were made (ObjectID). That is what tells an object that may yet be
+// committed from one that never can be: a commit of an older epoch is fenced,
+// so what only that epoch could have named is garbage, whatever became of the
+// process that made it.
+//
 // A Snapshot is one such body. Readers pin one and see one state of the
 // collection; the writer edits a copy and commits it through a Log.
 package manifest
 
 import (
+	"iter"
 	"time"
 )
 
@@ -25,7 +32,8 @@ import (
 //
 //	1  first
 //	2  quantizers shared by segments, codebooks
-const FormatVersion = 2
+//	3  pins, origins, the digest of the row set, links to ancestors
+const FormatVersion = 3
 
 // minFormatVersion is the oldest format that is read. A chain may have begun in
 // any from there on.
@@ -113,21 +121,50 @@ type Garbage struct {
 	RetiredAt time.Time `json:"retired_at"`
 }
 
+// Ancestor is a link to a version further back, with the time it was made.
+type Ancestor struct {
+	Link
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Pin keeps everything that an earlier version names. A snapshot that a user
+// took is one, and what a branch was made from is another.
+type Pin struct {
+	ID       string `json:"id"`
+	Name     string `json:"name,omitempty"`
+	Manifest Link   `json:"manifest"`
+	Rows     uint64 `json:"rows"` // live ones of that version
+	// Branch is the id of the collection that reads the pinned objects; empty for
+	// a snapshot.
+	Branch    string    `json:"branch,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
 // Snapshot is one state of a collection: the body of a manifest.
 type Snapshot struct {
-	Format     int        `json:"format"`
-	Version    uint64     `json:"version"` // 1, 2, 3, … without gaps along the chain
-	Epoch      uint64     `json:"epoch"`   // fencing: grows with every claim
-	CommitID   string     `json:"commit_id"`
-	Parent     *Link      `json:"parent,omitempty"` // nil for version 1
-	CreatedAt  time.Time  `json:"created_at"`
+	Format   int    `json:"format"`
+	Version  uint64 `json:"version"` // 1, 2, 3, … without gaps along the chain
+	Epoch    uint64 `json:"epoch"`   // fencing: grows with every claim
+	CommitID string `json:"commit_id"`
+	Parent   *Link  `json:"parent,omitempty"` // nil for version 1
+	// Ancestors leads to any earlier version in a logarithmic number of reads,
+	// see At. The first is the parent; versions of format 1 and 2 have none.
+	Ancestors  []Ancestor `json:"ancestors,omitempty"`
+	CreatedAt  time.Time  `json:"created_at"` // never before the parent's
 	Collection Collection `json:"collection"`
 	// Dropped is set by the last snapshot of a collection that was deleted.
 	Dropped bool `json:"dropped,omitempty"`
 	// FlushedSeq: every write with a sequence number up to it is in Segments.
-	FlushedSeq uint64      `json:"flushed_seq"`
+	FlushedSeq uint64 `json:"flushed_seq"`
+	// SetDigest is of the live rows, see SetDigest; nil when the collection is
+	// older than digests are.
+	SetDigest *SetDigest `json:"set_digest,omitempty"`
+	// Origins are the collections, other than this one, whose objects are named:
+	// those it was branched from. It never deletes any of theirs.
+	Origins    []string    `json:"origins,omitempty"`
 	Quantizers []Quantizer `json:"quantizers,omitempty"` // oldest first
 	Segments   []Segment   `json:"segments"`             // oldest first
+	Pins       []Pin       `json:"pins,omitempty"`       // oldest first
 	Garbage    []Garbage   `json:"garbage,omitempty"`
 }
 
@@ -150,6 +187,33 @@ func (s *Snapshot) Quantizer(id string) (Quantizer, bool) {
 	return Quantizer{}, false
 }
 
+// Pin returns the pin with an id, and whether there is one.
+func (s *Snapshot) Pin(id string) (Pin, bool) {
+	for _, p := range s.Pins {
+		if p.ID == id {
+			return p, true
+		}
+	}
+	return Pin{}, false
+}
+
+// Objects yields every object that the snapshot's rows are read from, each
+// once. Garbage and manifest bodies are not among them.
+func (s *Snapshot) Objects() iter.Seq[Ref] {
+	return func(yield func(Ref) bool) {
+		for _, q := range s.Quantizers {
+			if !yield(q.Ref) {
+				return
+			}
+		}
+		for _, seg := range s.Segments {
+			if !yield(seg.Data) || !yield(seg.Index) || seg.Deletes != nil && !yield(seg.Deletes.Ref) {
+				return
+			}
+		}
+	}
+}
+
 // Rows is how many live rows the segments hold.
 func (s *Snapshot) Rows() uint64 {
 	var n uint64
@@ -162,14 +226,8 @@ func (s *Snapshot) Rows() uint64 {
 // Bytes is the total size of the objects the snapshot names.
 func (s *Snapshot) Bytes() int64 {
 	var n int64
-	for _, q := range s.Quantizers {
-		n += q.Size
-	}
-	for _, seg := range s.Segments {
-		n += seg.Data.Size + seg.Index.Size
-		if seg.Deletes != nil {
-			n += seg.Deletes.Size
-		}
+	for ref := range s.Objects() {
+		n += ref.Size
 	}
 	return n
 }
