@@ -33,6 +33,11 @@ func (s *Service) RegisterForwards(r *httpapi.Router) {
 		{fasthttp.MethodPost, "/collections/{c}/vectors/delete"},
 		{fasthttp.MethodPost, "/admin/collections/{c}/flush"},
 		{fasthttp.MethodPost, "/admin/collections/{c}/compact"},
+		{fasthttp.MethodPost, "/admin/collections/{c}/snapshots"},
+		{fasthttp.MethodGet, "/admin/collections/{c}/snapshots"},
+		{fasthttp.MethodDelete, "/admin/collections/{c}/snapshots/{snapshot}"},
+		{fasthttp.MethodPost, "/admin/collections/{c}/restore"},
+		{fasthttp.MethodPost, "/admin/collections/{c}/branch"},
 	} {
 		r.Handle(route.method, route.path, func(ctx *fasthttp.RequestCtx) error {
 			if s.cfg.Writer == nil {

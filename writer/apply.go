@@ -19,6 +19,9 @@ const (
 	kindUpsert uint8 = 1
 	kindDelete uint8 = 2
 	kindPatch  uint8 = 3
+	// kindMark takes one sequence number and changes no row: what follows it is
+	// told from what came before, by readers too.
+	kindMark uint8 = 4
 )
 
 // payloadHeader is the size of what precedes the encoded batch in a record:
@@ -29,10 +32,11 @@ const payloadHeader = 8
 // write is one record on its way into the log and the memtable.
 type write struct {
 	kind     uint8
-	affected uint64 // rows the request's answer counts; more than its own when it had several records
-	ops      []memtable.Op
-	key      string // of the request, if this record completes it
+	affected uint64        // rows the request's answer counts; more than its own when it had several records
+	ops      []memtable.Op // none for a mark
+	key      string        // of the request, if this record completes it
 	digest   digest
+	evenHeld bool // taken while writes are held
 	// check, if set, is asked in the moment the write takes its place in the
 	// order, under the collection's locks; its error refuses the write.
 	check func() error
@@ -51,7 +55,7 @@ func (c *collection) apply(ctx context.Context, w *write) (token.Token, error) {
 	}
 	w.applied = make(chan struct{})
 	rec := wal.Record{
-		Collection: c.walID, Epoch: c.epoch(), Count: uint32(len(w.ops)), Kind: w.kind,
+		Collection: c.walID, Epoch: c.epoch(), Count: uint32(max(1, len(w.ops))), Kind: w.kind,
 		IdempotencyKey: w.key, Digest: w.digest, Payload: encodePayload(c.meta.Dimension, w),
 	}
 	ticket, err := c.enqueue(&rec, w)
@@ -73,7 +77,7 @@ func (c *collection) apply(ctx context.Context, w *write) (token.Token, error) {
 func (c *collection) enqueue(rec *wal.Record, w *write) (*wal.Ticket, error) {
 	c.order.Lock()
 	defer c.order.Unlock()
-	if c.refused != nil {
+	if c.refused != nil && !w.evenHeld {
 		return nil, c.refused
 	}
 	if w.check != nil {
@@ -129,7 +133,7 @@ func (c *collection) applied(rec *wal.Record) {
 		panic(fmt.Sprintf("BUG: collection %q: record %d was never enqueued", c.meta.ID, rec.Seq))
 	}
 	delete(c.pending, rec.Seq)
-	due := c.absorb(w.ops)
+	due := c.absorb(w.ops, rec.Seq+uint64(rec.Count)-1)
 	c.mu.Unlock()
 	if w.key != "" {
 		c.keys.put(w.key, w.digest, answerOf(rec.Epoch, w))
@@ -141,14 +145,15 @@ func (c *collection) applied(rec *wal.Record) {
 	}
 }
 
-// absorb adds operations to the active table and says whether it is now large
-// enough to flush. Callers hold mu.
-func (c *collection) absorb(ops []memtable.Op) (due bool) {
-	if c.active.Snapshot().Count() == 0 {
+// absorb adds operations, which end with sequence number last, to the active
+// table and says whether it is now large enough to flush. Callers hold mu.
+func (c *collection) absorb(ops []memtable.Op, last uint64) (due bool) {
+	if empty(c.active) {
 		c.oldest = c.w.cfg.Now()
 	}
 	before := c.active.Bytes()
 	c.active.Apply(ops)
+	c.active.AdvanceTo(last)
 	after := c.active.Bytes()
 	c.w.unflushed.Add(after - before)
 	return after >= c.w.cfg.FlushBytes
@@ -168,14 +173,14 @@ func decodeRecord(rec *wal.Record, meta manifest.Collection) (*write, error) {
 	if len(rec.Payload) < payloadHeader {
 		return nil, fmt.Errorf("record of %d bytes, want at least %d", len(rec.Payload), payloadHeader)
 	}
-	if rec.Kind < kindUpsert || rec.Kind > kindPatch {
+	if rec.Kind < kindUpsert || rec.Kind > kindMark {
 		return nil, fmt.Errorf("record of kind %d: %w", rec.Kind, wal.ErrVersion)
 	}
 	ops, err := memtable.DecodeBatch(rec.Payload[payloadHeader:], meta.Dimension, rec.Seq)
 	if err != nil {
 		return nil, err
 	}
-	if len(ops) != int(rec.Count) {
+	if mark := rec.Kind == kindMark; mark && (len(ops) > 0 || rec.Count != 1) || !mark && len(ops) != int(rec.Count) {
 		return nil, fmt.Errorf("record of %d operations claims %d", len(ops), rec.Count)
 	}
 	return &write{

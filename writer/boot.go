@@ -144,8 +144,8 @@ func (w *Writer) replay(rec *wal.Record, unknown map[wal.CollectionID]int) error
 	if wr.key != "" {
 		c.keys.put(wr.key, wr.digest, answerOf(rec.Epoch, wr))
 	}
-	if i := slices.IndexFunc(wr.ops, func(op memtable.Op) bool { return op.Seq >= c.nextSeq }); i >= 0 {
-		c.absorb(wr.ops[i:])
+	if next > c.nextSeq {
+		c.absorb(slices.DeleteFunc(wr.ops, func(op memtable.Op) bool { return op.Seq < c.nextSeq }), next-1)
 		c.nextSeq = next
 	}
 	return nil

@@ -144,17 +144,19 @@ func (w *Writer) create(ctx context.Context, meta manifest.Collection) (*collect
 	}
 	meta.ID, meta.CreatedAt = w.cfg.NewID().String(), w.cfg.Now().UTC()
 	return detached(ctx, w, func(ctx context.Context) (*collection, error) {
-		c, err := w.createNow(ctx, meta)
+		c, err := w.createNow(ctx, &manifest.Snapshot{Collection: meta, SetDigest: new(manifest.SetDigest)})
 		if err != nil {
 			w.catalog.unreserve(name)
 			return nil, fmt.Errorf("create collection %q: %w", name, err)
 		}
-		w.cfg.Logger.Info("collection created", "collection", name, "id", meta.ID, "dimension", meta.Dimension, "metric", meta.Metric)
 		return c, nil
 	})
 }
 
-func (w *Writer) createNow(ctx context.Context, meta manifest.Collection) (*collection, error) {
+// createNow makes the collection of which first is the first version. Its name
+// is reserved.
+func (w *Writer) createNow(ctx context.Context, first *manifest.Snapshot) (*collection, error) {
+	meta := first.Collection
 	walID, err := walCollection(meta.ID)
 	if err != nil {
 		return nil, err
@@ -162,7 +164,7 @@ func (w *Writer) createNow(ctx context.Context, meta manifest.Collection) (*coll
 	if err := w.holdsStore(ctx); err != nil {
 		return nil, err
 	}
-	log, err := manifest.Create(ctx, w.cfg.Store, meta, w.owner, w.manifestOptions(meta.Name)...)
+	log, err := manifest.Branch(ctx, w.cfg.Store, first, w.owner, w.manifestOptions(meta.Name)...)
 	var unknown *manifest.UnknownError
 	if errors.As(err, &unknown) {
 		var made bool
@@ -179,16 +181,22 @@ func (w *Writer) createNow(ctx context.Context, meta manifest.Collection) (*coll
 	} else if err != nil {
 		return nil, err
 	}
-	c := newCollection(w, log.Snapshot().Collection, walID, 0)
+	snap := log.Snapshot()
+	c := newCollection(w, snap.Collection, walID, snap.FlushedSeq)
 	c.log = log
-	view, err := segments.OpenView(ctx, w.cfg.Ranges, log.Snapshot(), nil)
+	var view *segments.View
+	err = w.retry(ctx, "create", meta.Name, func() (err error) {
+		view, err = segments.OpenView(ctx, w.cfg.Ranges, snap, nil)
+		return err
+	})
 	if err != nil {
-		panic(fmt.Sprintf("BUG: the view of an empty collection: %v", err))
+		return nil, err
 	}
 	c.publish(view)
 	w.catalog.add(c)
-	w.metrics.size.Set(meta.Name, 0)
 	c.start()
+	c.reportSize(ctx)
+	w.cfg.Logger.Info("collection created", "collection", meta.Name, "id", meta.ID, "dimension", meta.Dimension, "metric", meta.Metric)
 	return c, nil
 }
 

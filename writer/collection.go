@@ -35,16 +35,20 @@ type collection struct {
 	nextSeq uint64
 	refused error // why no write is taken any more
 
-	mu      sync.RWMutex
-	view    *segments.View
-	frozen  *memtable.Table // being flushed; nil when none is
-	active  *memtable.Table
-	pending map[uint64]*write // enqueued and not yet applied, by first seq
-	oldest  time.Time         // when active got its first operation; zero while empty
-	wanted  uint64            // everything up to it is to be flushed whatever its age
-	held    map[string]int    // quantizers that segments are being built with
+	mu       sync.RWMutex
+	view     *segments.View
+	frozen   *memtable.Table // being flushed; nil when none is
+	active   *memtable.Table
+	pending  map[uint64]*write // enqueued and not yet applied, by first seq
+	oldest   time.Time         // when active got its first operation; zero while empty
+	wanted   uint64            // everything up to it is to be flushed whatever its age
+	branches map[string]bool   // pins of branches that are being made
+	held     map[string]int    // quantizers that segments are being built with
 	// moved is closed, and replaced, whenever view changes.
 	moved chan struct{}
+	// restored counts the commits that changed rows without a write. What was
+	// derived from rows before one holds no longer.
+	restored uint64
 
 	counts  counter
 	garbage garbage
@@ -81,12 +85,14 @@ type state struct {
 	view   *segments.View
 	tables []memtable.Snapshot // newest first; they hide what view has of their ids
 	seq    uint64              // everything up to it is in here
+
+	restored uint64 // of the collection
 }
 
 func (c *collection) state() state {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	s := state{view: c.view, tables: []memtable.Snapshot{c.active.Snapshot()}}
+	s := state{view: c.view, tables: []memtable.Snapshot{c.active.Snapshot()}, restored: c.restored}
 	if c.frozen != nil {
 		s.tables = append(s.tables, c.frozen.Snapshot())
 	}
@@ -137,12 +143,18 @@ func (c *collection) epoch() uint64 { return c.log.Current().Epoch }
 func (c *collection) freeze() *memtable.Table {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.frozen == nil && c.active.Snapshot().Count() > 0 {
+	if c.frozen == nil && !empty(c.active) {
 		c.frozen = c.active
 		c.active = memtable.New(c.meta.Dimension, c.frozen.Snapshot().Last())
 		c.oldest = time.Time{}
 	}
 	return c.frozen
+}
+
+// empty reports whether a table has nothing to flush, not even a mark.
+func empty(t *memtable.Table) bool {
+	s := t.Snapshot()
+	return s.Last() == s.Base()
 }
 
 // publish makes view what readers see. A frozen table that it covers goes in
@@ -151,10 +163,14 @@ func (c *collection) publish(view *segments.View) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.view = view
-	c.garbage.show(view.Snapshot.Garbage, c.w.cfg.Now())
+	c.garbage.show(view.Snapshot, c.w.cfg.Now())
 	if c.frozen != nil && c.frozen.Snapshot().Last() <= view.Snapshot.FlushedSeq {
 		c.w.unflushed.Add(-c.frozen.Bytes())
 		c.frozen = nil
+	}
+	if t := c.active.Snapshot(); t.Count() == 0 && t.Last() <= view.Snapshot.FlushedSeq {
+		// Readers that have all of the table still have to look at the manifest.
+		c.active = memtable.New(c.meta.Dimension, view.Snapshot.FlushedSeq)
 	}
 	close(c.moved)
 	c.moved = make(chan struct{})

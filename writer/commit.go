@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -22,7 +23,9 @@ func (c *collection) commit(ctx context.Context, base *segments.View, edit func(
 			return errMoved
 		}
 		c.forgetRemoved(next)
-		return edit(next)
+		err := edit(next)
+		forgetOrigins(next)
+		return err
 	})
 	var unknown *manifest.UnknownError
 	if errors.As(err, &unknown) {
@@ -41,6 +44,24 @@ func (c *collection) commit(ctx context.Context, base *segments.View, edit func(
 	}
 	return err
 }
+
+// forgetOrigins drops the origins of which next names nothing any more.
+func forgetOrigins(next *manifest.Snapshot) {
+	next.Origins = slices.DeleteFunc(next.Origins, func(origin string) bool { return !namesOf(next, origin) })
+}
+
+// namesOf reports whether s names an object of a collection.
+func namesOf(s *manifest.Snapshot, collection string) bool {
+	for o := range s.Objects() {
+		if strings.HasPrefix(o.Key, manifest.CollectionPrefix(collection)) {
+			return true
+		}
+	}
+	return false
+}
+
+// objectID is an id for an object that is about to be made.
+func (c *collection) objectID() string { return manifest.ObjectID(c.epoch(), c.w.cfg.NewID().String()) }
 
 // resolve finds out what became of a commit; nil says that it was applied.
 func (c *collection) resolve(ctx context.Context, unknown *manifest.UnknownError) error {
@@ -94,6 +115,37 @@ type change struct {
 type plan struct {
 	view    *segments.View
 	changes []change
+	gone    manifest.SetDigest // of the rows that changes hide
+}
+
+// supersede finds the live rows of view whose id is among ids: their ordinals
+// by segment, nil for none, and the digest of all of them.
+func supersede(ctx context.Context, view *segments.View, ids []string) ([]*roaring.Bitmap, manifest.SetDigest, error) {
+	hidden, gone := make([]*roaring.Bitmap, len(view.Segments)), manifest.SetDigest{}
+	at, found, err := view.Lookup(ctx, ids)
+	if err != nil {
+		return nil, gone, err
+	}
+	var rows []segments.Location
+	var rowIDs []string
+	for i, l := range at {
+		if !found[i] {
+			continue
+		}
+		if hidden[l.Segment] == nil {
+			hidden[l.Segment] = roaring.New()
+		}
+		hidden[l.Segment].Add(l.Ordinal)
+		rows, rowIDs = append(rows, l), append(rowIDs, ids[i])
+	}
+	if view.Snapshot.SetDigest == nil {
+		return hidden, gone, nil // nobody asks
+	}
+	seqs, err := view.Seqs(ctx, rows)
+	for i, seq := range seqs {
+		gone.Add(rowIDs[i], seq)
+	}
+	return hidden, gone, err
 }
 
 // hide prepares the deletion of rows: hidden[i] are ordinals of view's segment
@@ -122,7 +174,7 @@ func (c *collection) hide(ctx context.Context, view *segments.View, hidden []*ro
 }
 
 func (c *collection) putDeletes(ctx context.Context, segment string, rows *roaring.Bitmap) (*manifest.DeleteVector, error) {
-	key := manifest.DeletesKey(c.meta.ID, segment, c.w.cfg.NewID().String())
+	key := manifest.DeletesKey(c.meta.ID, segment, c.objectID())
 	return segments.PutDeletes(ctx, c.w.cfg.Store, key, rows)
 }
 
@@ -146,9 +198,13 @@ func (c *collection) edit(next *manifest.Snapshot, changes []change) {
 	}
 }
 
-// retire adds objects that next no longer names to its garbage.
+// retire adds objects that next no longer names to its garbage. Those of an
+// origin are the origin's business.
 func (c *collection) retire(next *manifest.Snapshot, keys ...string) {
 	for _, k := range keys {
+		if !strings.HasPrefix(k, manifest.CollectionPrefix(c.meta.ID)) {
+			continue
+		}
 		if !slices.ContainsFunc(next.Garbage, func(g manifest.Garbage) bool { return g.Key == k }) {
 			next.Garbage = append(next.Garbage, manifest.Garbage{Key: k, Version: next.Version + 1, RetiredAt: c.w.cfg.Now().UTC()})
 		}

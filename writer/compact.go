@@ -172,8 +172,10 @@ func (c *collection) compactAll() error {
 // merge puts one segment without dead rows in the place of those with the given
 // ids.
 func (c *collection) merge(ctx context.Context, ids []string) error {
-	view := c.state().view
+	s := c.state()
+	view := s.view
 	m := newMerging(view, ids)
+	m.restored = s.restored
 	if len(m.inputs) == 0 {
 		return nil
 	}
@@ -212,6 +214,9 @@ type merging struct {
 	// the output's.
 	origins []origin
 	output  stored // no segment when no row was left
+	// restored is the collection's count when the rows were read: a restore may
+	// bring back rows that were hidden then.
+	restored uint64
 }
 
 func newMerging(view *segments.View, ids []string) *merging {
@@ -327,7 +332,12 @@ func (c *collection) commitMerge(ctx context.Context, m *merging) error {
 		if err != nil {
 			return err
 		}
-		view := c.state().view
+		s := c.state()
+		view := s.view
+		if s.restored != m.restored {
+			c.abandon(m.output)
+			return nil
+		}
 		if own := m.output.segment; own != nil && slices.ContainsFunc(view.Snapshot.Segments, func(s manifest.Segment) bool { return s.ID == own.ID }) {
 			return nil // by an attempt of which the answer was lost
 		}
@@ -343,6 +353,16 @@ func (c *collection) commitMerge(ctx context.Context, m *merging) error {
 		if !errors.Is(err, errMoved) {
 			return err
 		}
+	}
+}
+
+// abandon gives up what was uploaded and can no longer be committed.
+func (c *collection) abandon(out stored) {
+	if out.segment != nil {
+		c.garbage.abandon(c.w.cfg.Now(), objects(*out.segment)...)
+	}
+	if out.quantizer != nil {
+		c.garbage.abandon(c.w.cfg.Now(), out.quantizer.Key)
 	}
 }
 

@@ -108,7 +108,7 @@ func TestAttemptsAreNotRepeated(t *testing.T) {
 	v.flushNew(c, some(0, 10))
 	v.flushNew(c, some(10, 10))
 	version := c.log.Snapshot().Version
-	if err := c.commitFlush(ctx, &plan{}, stored{}, nil, 20); err != nil || c.log.Snapshot().Version != version {
+	if err := c.commitFlush(ctx, &plan{}, flushed{last: 20}); err != nil || c.log.Snapshot().Version != version {
 		t.Errorf("flush again: %v, version %d, want %d", err, c.log.Snapshot().Version, version)
 	}
 	if err := c.commit(ctx, old, func(*manifest.Snapshot) error { return nil }); !errors.Is(err, errMoved) {

@@ -56,6 +56,10 @@ type Config struct {
 	// GarbageGrace is how long objects that no snapshot names are kept for
 	// readers of older ones. 0 means 10 min.
 	GarbageGrace time.Duration
+	// OrphanEvery is how often a collection is listed for objects that no version
+	// names: what processes left that died, manifest bodies they had not removed.
+	// 0 means an hour. The first look is at the start.
+	OrphanEvery time.Duration
 	// WaitLimit bounds how long a request waits for the object store: for
 	// durability "object", flush, compact, create and delete. 0 means 60 s.
 	WaitLimit time.Duration
@@ -103,7 +107,7 @@ func (c Config) Validate() error {
 		value int64
 	}{
 		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes}, {"max log bytes", c.MaxLogBytes},
-		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"wait limit", int64(c.WaitLimit)},
+		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"orphan interval", int64(c.OrphanEvery)}, {"wait limit", int64(c.WaitLimit)},
 		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
 	} {
 		wrong(f.value < 0, "%s is %d, want at least 0", f.name, f.value)
@@ -125,6 +129,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.TierSegments, 8)
 	setDefault(&c.DeadFraction, 0.2)
 	setDefault(&c.GarbageGrace, 10*time.Minute)
+	setDefault(&c.OrphanEvery, time.Hour)
 	setDefault(&c.WaitLimit, time.Minute)
 	setDefault(&c.IdempotencyKeys, 10000)
 	setDefault(&c.RetryFirst, 100*time.Millisecond)

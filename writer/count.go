@@ -39,19 +39,21 @@ func (c *collection) reportSize(ctx context.Context) {
 
 // counter remembers which ids of the memtables have a row in the segments, so
 // that counting looks each of them up once, not every time. That only changes
-// with a flush: a compaction moves rows and neither adds nor removes any.
+// with a flush or a restore: a compaction moves rows and neither adds nor
+// removes any.
 type counter struct {
-	mu      sync.Mutex
-	flushed uint64
-	stored  map[string]bool
+	mu       sync.Mutex
+	flushed  uint64
+	restored uint64
+	stored   map[string]bool
 }
 
 // count returns the rows of s and how many of them are in memtables.
 func (k *counter) count(ctx context.Context, s state) (rows, unflushed uint64, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stored == nil || k.flushed != s.view.Snapshot.FlushedSeq {
-		k.flushed, k.stored = s.view.Snapshot.FlushedSeq, map[string]bool{}
+	if k.stored == nil || k.flushed != s.view.Snapshot.FlushedSeq || k.restored != s.restored {
+		k.flushed, k.restored, k.stored = s.view.Snapshot.FlushedSeq, s.restored, map[string]bool{}
 	}
 	rows = s.view.Snapshot.Rows()
 	var ids, unknown []string

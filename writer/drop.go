@@ -13,13 +13,14 @@ import (
 // name is free. Its objects are removed right after, or by a later sweep, or by
 // the next process. It goes on when ctx ends.
 func (w *Writer) drop(ctx context.Context, c *collection) error {
-	c.order.Lock()
-	if c.refused != nil {
-		c.order.Unlock()
-		return c.refused
+	if err := c.holdWrites(httpapi.Conflict("collection_deleting", "collection %q is being deleted", c.meta.Name)); err != nil {
+		return err
 	}
-	c.refused = httpapi.Conflict("collection_deleting", "collection %q is being deleted", c.meta.Name)
-	c.order.Unlock()
+	if n := c.branchCount(); n > 0 {
+		c.resumeWrites()
+		return httpapi.Conflict("collection_has_branches", "%d collections were branched from %q and still read its objects", n, c.meta.Name).
+			WithHint("compact or delete those first")
+	}
 	_, err := detached(ctx, w, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, w.dropNow(ctx, c)
 	})

@@ -22,7 +22,7 @@ func (c *collection) flushDue() bool {
 	if c.frozen != nil {
 		return true
 	}
-	if c.active.Snapshot().Count() == 0 {
+	if empty(c.active) {
 		return false
 	}
 	return c.active.Bytes() >= c.w.cfg.FlushBytes ||
@@ -94,7 +94,7 @@ func (c *collection) flush(ctx context.Context) error {
 		return nil
 	}
 	snap := table.Snapshot()
-	rows, ids := collect(snap, c.meta.Dimension)
+	rows, ids, added := collect(snap, c.meta.Dimension)
 	var out stored
 	if rows.Len() > 0 {
 		view := c.state().view
@@ -110,12 +110,21 @@ func (c *collection) flush(ctx context.Context) error {
 	}
 	var p plan
 	return c.w.retry(ctx, "flush", c.meta.Name, func() error {
-		return c.commitFlush(ctx, &p, out, ids, snap.Last())
+		return c.commitFlush(ctx, &p, flushed{out, ids, added, snap.Last()})
 	})
 }
 
-// collect takes the rows of a memtable, and every id it has something to say of.
-func collect(snap memtable.Snapshot, dim int) (rows *segments.Rows, ids []string) {
+// flushed is what a memtable became.
+type flushed struct {
+	stored
+	ids   []string           // that it has something to say of
+	added manifest.SetDigest // of its rows
+	last  uint64             // sequence number
+}
+
+// collect takes the rows of a memtable and their digest, and every id it has
+// something to say of.
+func collect(snap memtable.Snapshot, dim int) (rows *segments.Rows, ids []string, digest manifest.SetDigest) {
 	live := 0
 	snap.Newest(0, func(op memtable.Op) bool {
 		if !op.Delete {
@@ -128,10 +137,11 @@ func collect(snap memtable.Snapshot, dim int) (rows *segments.Rows, ids []string
 		ids = append(ids, op.ID)
 		if !op.Delete {
 			rows.Append(columns.Row{ID: op.ID, Vector: op.Vector, Metadata: op.Metadata, Seq: op.Seq})
+			digest.Add(op.ID, op.Seq)
 		}
 		return true
 	})
-	return rows, ids
+	return rows, ids, digest
 }
 
 // stored is a segment that was built and uploaded, and not yet committed.
@@ -150,7 +160,7 @@ func (c *collection) store(ctx context.Context, worker string, slots semaphore, 
 	if err != nil {
 		return stored{}, err
 	}
-	id := c.w.cfg.NewID().String()
+	id := c.objectID()
 	cfg := segments.BuildConfig{
 		Dim: c.meta.Dimension, Metric: metric, Seed: xxhash.Sum64String(id), Dir: c.w.tempDir(), Index: c.w.cfg.index,
 	}
@@ -187,7 +197,7 @@ func (c *collection) store(ctx context.Context, worker string, slots semaphore, 
 	case z == nil:
 		shared = ""
 	case b.quantizer == nil || z != b.quantizer.Quantizer:
-		shared = c.w.cfg.NewID().String()
+		shared = c.objectID()
 		err = c.w.retry(ctx, worker, c.meta.Name, func() error {
 			q, err := segments.PutQuantizer(ctx, c.w.cfg.Store, c.meta.ID, shared, z)
 			out.quantizer = &q
@@ -221,10 +231,10 @@ func (c *collection) add(next *manifest.Snapshot, out stored, at int) {
 	c.retireQuantizers(next)
 }
 
-// commitFlush adds what was stored, hides the rows that ids had in
-// older segments, and moves FlushedSeq to last: one commit. It does nothing when
-// an attempt of which the answer was lost turns out to have done it.
-func (c *collection) commitFlush(ctx context.Context, p *plan, out stored, ids []string, last uint64) error {
+// commitFlush adds what was stored, hides the rows that its ids had in older
+// segments, and moves FlushedSeq: one commit. It does nothing when an attempt
+// of which the answer was lost turns out to have done it.
+func (c *collection) commitFlush(ctx context.Context, p *plan, f flushed) error {
 	if err := c.commits.acquire(ctx); err != nil {
 		return err
 	}
@@ -234,11 +244,16 @@ func (c *collection) commitFlush(ctx context.Context, p *plan, out stored, ids [
 			return err
 		}
 		view := c.state().view
-		if view.Snapshot.FlushedSeq >= last {
+		if view.Snapshot.FlushedSeq >= f.last {
 			return nil
 		}
 		if p.view != view {
-			hidden, err := view.Superseded(ctx, ids)
+			for _, ch := range p.changes { // of a plan that was refused
+				if ch.deletes != nil {
+					c.garbage.abandon(c.w.cfg.Now(), ch.deletes.Key)
+				}
+			}
+			hidden, gone, err := supersede(ctx, view, f.ids)
 			if err != nil {
 				return fmt.Errorf("find superseded rows: %w", err)
 			}
@@ -246,12 +261,16 @@ func (c *collection) commitFlush(ctx context.Context, p *plan, out stored, ids [
 			if err != nil {
 				return err
 			}
-			*p = plan{view, changes}
+			*p = plan{view, changes, gone}
 		}
 		err := c.commit(ctx, view, func(next *manifest.Snapshot) error {
 			c.edit(next, p.changes)
-			c.add(next, out, len(next.Segments))
-			next.FlushedSeq = last
+			c.add(next, f.stored, len(next.Segments))
+			next.FlushedSeq = f.last
+			if d := next.SetDigest; d != nil {
+				d.Subtract(p.gone)
+				d.Union(f.added)
+			}
 			return nil
 		})
 		if !errors.Is(err, errMoved) {

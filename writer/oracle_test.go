@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,10 +19,12 @@ import (
 	"github.com/akidb/akidb/segments/blob/faultblob"
 	"github.com/akidb/akidb/segments/columns"
 	"github.com/akidb/akidb/segments/ivfpq"
+	"github.com/akidb/akidb/segments/manifest"
 	"github.com/akidb/akidb/writer/wal"
 )
 
-// seeds are those to run: one from AKIDB_TEST_SEED, or the first n.
+// seeds are those to run: one from AKIDB_TEST_SEED, or the first n, fifty times
+// as many when AKIDB_SOAK is set.
 func seeds(t *testing.T, n int) []uint64 {
 	if s := os.Getenv("AKIDB_TEST_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
@@ -29,6 +32,9 @@ func seeds(t *testing.T, n int) []uint64 {
 			t.Fatal(err)
 		}
 		return []uint64{seed}
+	}
+	if os.Getenv("AKIDB_SOAK") != "" {
+		n *= 50
 	}
 	out := make([]uint64, n)
 	for i := range out {
@@ -58,12 +64,13 @@ type player struct {
 	c     *collection
 	model map[string]item
 	ids   int
+	saved map[string]map[string]item // what the rows were, by snapshot
 }
 
 const playerDim = 3
 
 func newPlayer(v *world, seed uint64) *player {
-	p := &player{world: v, rng: rand.New(rand.NewPCG(seed, 0)), model: map[string]item{}, ids: 60}
+	p := &player{world: v, rng: rand.New(rand.NewPCG(seed, 0)), model: map[string]item{}, ids: 60, saved: map[string]map[string]item{}}
 	v.open()
 	p.c = v.create("model", playerDim, "l2")
 	return p
@@ -168,7 +175,15 @@ func (p *player) restart(kill bool) {
 }
 
 func (p *player) step() {
-	switch n := p.rng.IntN(100); {
+	switch n := p.rng.IntN(110); {
+	case n >= 108:
+		p.doBranch()
+	case n >= 105:
+		p.doRestore()
+	case n >= 102:
+		p.doSnapshot()
+	case n >= 100:
+		p.doDropSnapshot()
 	case n < 45:
 		p.doUpsert()
 	case n < 60:
@@ -208,7 +223,7 @@ func TestModel(t *testing.T) {
 			}
 		}
 		p.check(p.c, p.model)
-		p.noGarbageIsRead()
+		p.audit()
 	})
 }
 
@@ -227,23 +242,126 @@ func TestModelFileStore(t *testing.T) {
 	})
 }
 
-// noGarbageIsRead checks that what the manifest names is there, and that no
-// garbage is named.
-func (p *player) noGarbageIsRead() {
-	snap := p.c.log.Snapshot()
-	named := map[string]bool{}
-	for _, s := range snap.Segments {
-		for _, k := range objects(s) {
-			named[k] = true
-			if _, err := p.store.Stat(context.Background(), k); err != nil {
-				p.t.Errorf("version %d names %q: %v", snap.Version, k, err)
+func (p *player) doSnapshot() {
+	pin, err := p.c.takeSnapshot(context.Background(), "", p.rng.IntN(2) == 0)
+	p.must(err)
+	if pin.Rows != uint64(len(p.model)) {
+		p.t.Fatalf("snapshot of %d rows, want %d", pin.Rows, len(p.model))
+	}
+	p.saved[pin.ID] = maps.Clone(p.model)
+}
+
+// anySnapshot picks one that there is; the zero Pin when there is none.
+func (p *player) anySnapshot() manifest.Pin {
+	all := p.c.snapshots()
+	if len(all) != len(p.saved) {
+		p.t.Fatalf("%d snapshots, want %d", len(all), len(p.saved))
+	}
+	if len(all) == 0 {
+		return manifest.Pin{}
+	}
+	return all[p.rng.IntN(len(all))]
+}
+
+func (p *player) doRestore() {
+	pin := p.anySnapshot()
+	if pin.ID == "" {
+		return
+	}
+	before := p.c.state().seq
+	at, err := p.c.restore(context.Background(), pin)
+	p.must(err)
+	if at.Seq != before+1 {
+		p.t.Fatalf("restored with write %d, want %d", at.Seq, before+1)
+	}
+	p.model = maps.Clone(p.saved[pin.ID])
+}
+
+func (p *player) doDropSnapshot() {
+	if pin := p.anySnapshot(); pin.ID != "" {
+		p.must(p.c.dropSnapshot(context.Background(), pin))
+		delete(p.saved, pin.ID)
+	}
+}
+
+// doBranch branches, changes the branch, and leaves it; one in two is dropped or
+// rewritten, which lets go of what it was made from.
+func (p *player) doBranch() {
+	ctx := context.Background()
+	from, want := p.anySnapshot(), maps.Clone(p.model)
+	at := &from
+	if from.ID == "" || p.rng.IntN(2) == 0 {
+		at = nil
+	} else {
+		want = maps.Clone(p.saved[from.ID])
+	}
+	b, err := p.w.branch(ctx, p.c, fmt.Sprintf("branch-%d", p.rng.Uint32()), at)
+	p.must(err)
+	p.check(b, want)
+	changed := map[string]item{p.id(): p.item(), p.id(): p.item()}
+	p.must(p.upsert(b, changed))
+	maps.Copy(want, changed)
+	p.check(b, want)
+	p.flush(b)
+	p.check(b, want)
+	switch p.rng.IntN(4) {
+	case 0:
+		p.must(b.compactAll())
+		p.check(b, want)
+	case 1:
+		p.must(p.w.drop(ctx, b))
+	}
+}
+
+// audit checks the store after the last process has ended, its successor has
+// collected garbage, and all grace is over: everything is there that a version
+// names which is kept, and nothing else is.
+func (p *player) audit() {
+	p.t.Helper()
+	ctx := context.Background()
+	p.restart(true)
+	for _, c := range p.w.catalog.all() { // nothing is to be on its way
+		p.flush(c)
+		p.must(c.compact(c.planTier))
+	}
+	for range 4 { // found, removed, forgotten; branches let go one after the other
+		p.w.Sweep(ctx)
+		p.clock.advance(2 * time.Hour)
+	}
+	p.w.Sweep(ctx)
+	want := map[string]bool{clusterKey: true}
+	for _, c := range p.w.catalog.all() {
+		cur, snap := c.log.Newest()
+		want[manifest.CurrentKey(c.meta.ID)], want[cur.Manifest.Key] = true, true
+		for o := range snap.Objects() {
+			want[o.Key] = true
+		}
+		for _, pin := range snap.Pins {
+			keys, err := manifest.Pinned(ctx, p.store, pin)
+			p.must(err)
+			for _, k := range keys {
+				want[k] = true
+			}
+			if pin.Branch == "" {
+				want[manifest.SnapshotKey(c.meta.ID, pin.ID)] = true
 			}
 		}
 	}
-	for _, g := range snap.Garbage {
-		if named[g.Key] {
-			p.t.Errorf("%q is named and garbage", g.Key)
+	for o, err := range blob.Objects(ctx, p.store, blob.Listing{}) {
+		p.must(err)
+		if !want[o.Key] && !strings.HasSuffix(o.Key, ".parquet") && !strings.HasPrefix(o.Key, "probe/") || strings.HasPrefix(o.Key, "collections/") && !want[o.Key] {
+			p.t.Errorf("%q is left and nothing names it", o.Key)
 		}
+		delete(want, o.Key)
+	}
+	for key := range want {
+		p.t.Errorf("%q is named and gone", key)
+	}
+	p.check(p.c, p.model)
+	for _, pin := range p.c.snapshots() { // what was kept is what was saved
+		_, err := p.c.restore(ctx, pin)
+		p.must(err)
+		p.check(p.c, p.saved[pin.ID])
 	}
 }
 
@@ -268,6 +386,7 @@ func TestModelWithFaults(t *testing.T) {
 		}
 		p.flush(p.c)
 		p.check(p.c, p.model)
+		p.audit()
 		if fired == 0 {
 			t.Error("no fault ever fired: this tests nothing")
 		}

@@ -26,6 +26,11 @@ func (w *Writer) Register(r *httpapi.Router) {
 		{fasthttp.MethodPost, "/collections/{c}/vectors/delete", w.postDelete},
 		{fasthttp.MethodPost, "/admin/collections/{c}/flush", w.postFlush},
 		{fasthttp.MethodPost, "/admin/collections/{c}/compact", w.postCompact},
+		{fasthttp.MethodPost, "/admin/collections/{c}/snapshots", w.postSnapshots},
+		{fasthttp.MethodGet, "/admin/collections/{c}/snapshots", w.getSnapshots},
+		{fasthttp.MethodDelete, "/admin/collections/{c}/snapshots/{snapshot}", w.deleteSnapshot},
+		{fasthttp.MethodPost, "/admin/collections/{c}/restore", w.postRestore},
+		{fasthttp.MethodPost, "/admin/collections/{c}/branch", w.postBranch},
 	} {
 		r.Handle(route.method, route.path, writing(route.handle))
 	}

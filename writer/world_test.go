@@ -301,6 +301,7 @@ func (v *world) podSees(c *collection) map[string]item {
 		if err != nil {
 			v.t.Fatalf("open view: %v", err)
 		}
+		v.checkDigest(view)
 		byID := map[string]memtable.Op{}
 		for _, op := range delta.Ops {
 			if _, twice := byID[op.ID]; twice {
@@ -315,6 +316,21 @@ func (v *world) podSees(c *collection) map[string]item {
 					fn(op)
 				}
 			})
+	}
+}
+
+// checkDigest holds the rows of a view against the digest that commits kept up.
+func (v *world) checkDigest(view *segments.View) {
+	v.t.Helper()
+	var d manifest.SetDigest
+	err := view.Rows(context.Background(), columns.ProjectID|columns.ProjectSeq, func(rows []columns.Row) error {
+		for _, r := range rows {
+			d.Add(r.ID, r.Seq)
+		}
+		return nil
+	})
+	if want := view.Snapshot.SetDigest; err != nil || want == nil || d != *want {
+		v.t.Fatalf("version %d has rows of digest %v, says %v: %v", view.Snapshot.Version, d, want, err)
 	}
 }
 

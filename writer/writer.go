@@ -206,6 +206,7 @@ func (w *Writer) sweepLoop(ctx context.Context) {
 func (w *Writer) Sweep(ctx context.Context) {
 	for _, c := range w.catalog.all() {
 		c.wakeIfDue()
+		w.releaseBranches(ctx, c)
 		w.collectGarbage(ctx, c)
 	}
 	w.removeTombstones(ctx)

@@ -22,18 +22,20 @@ type SetDigest struct{ high, low uint64 }
 func (d *SetDigest) Add(id string, seq uint64) { d.Union(rowDigest(id, seq)) }
 
 // Remove takes a row out of the set.
-func (d *SetDigest) Remove(id string, seq uint64) {
-	r := rowDigest(id, seq)
-	var borrow uint64
-	d.low, borrow = bits.Sub64(d.low, r.low, 0)
-	d.high, _ = bits.Sub64(d.high, r.high, borrow)
-}
+func (d *SetDigest) Remove(id string, seq uint64) { d.Subtract(rowDigest(id, seq)) }
 
 // Union adds the rows of another set, which has none in common with d.
 func (d *SetDigest) Union(other SetDigest) {
 	var carry uint64
 	d.low, carry = bits.Add64(d.low, other.low, 0)
 	d.high, _ = bits.Add64(d.high, other.high, carry)
+}
+
+// Subtract takes the rows of another set, all of which d has, out of d.
+func (d *SetDigest) Subtract(other SetDigest) {
+	var borrow uint64
+	d.low, borrow = bits.Sub64(d.low, other.low, 0)
+	d.high, _ = bits.Sub64(d.high, other.high, borrow)
 }
 
 func rowDigest(id string, seq uint64) SetDigest {

@@ -138,6 +138,15 @@ func (l *Log) Snapshot() *Snapshot {
 	return nil
 }
 
+// Newest returns the newest state this Log knows to be committed: CURRENT and
+// the body that it names. The body is shared: nobody may change it.
+func (l *Log) Newest() (Current, *Snapshot) {
+	if h := l.latest.Load(); h != nil {
+		return h.current, h.snapshot
+	}
+	return Current{}, nil
+}
+
 // Current returns the CURRENT that named Snapshot.
 func (l *Log) Current() Current {
 	if h := l.latest.Load(); h != nil {
