@@ -145,7 +145,7 @@ func (c *catalog) replicas(ids []string) []*replica {
 		case c.byID[id] != nil:
 			out = append(out, c.byID[id])
 		default:
-			out = append(out, &replica{id: id, service: c.service})
+			out = append(out, &replica{id: id, service: c.service, past: newPast()})
 		}
 	}
 	return out

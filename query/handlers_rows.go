@@ -130,7 +130,7 @@ func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	want, err := parseFreshness(req.Consistency, req.Token)
+	want, err := parseFreshness(req.Consistency, req.Token, req.AsOf)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (s *Service) countVectors(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	want, err := parseFreshness(req.Consistency, req.Token)
+	want, err := parseFreshness(req.Consistency, req.Token, req.AsOf)
 	if err != nil {
 		return err
 	}

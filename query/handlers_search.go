@@ -79,6 +79,9 @@ func (s *Service) searchBatch(ctx *fasthttp.RequestCtx) error {
 		if asks[i], err = s.parse(&req.Searches.Items[i]); err != nil {
 			return below(fmt.Sprintf("searches[%d]", i), err)
 		}
+		if f := asks[i].freshness; i > 0 && !sameMoment(f.AsOf, asks[0].freshness.AsOf) {
+			return httpapi.Unprocessable("mixed_as_of", fmt.Sprintf("searches[%d].as_of", i), "searches[%d].as_of differs from that of searches[0]: a batch is of one version", i)
+		}
 		want = strictest(want, asks[i].freshness)
 		timeout = max(timeout, asks[i].timeout)
 		if results += asks[i].k; results > maxBatchResults {
@@ -127,8 +130,11 @@ func strictest(a, b Freshness) Freshness {
 	if b.Token != nil && (a.Token == nil || b.Token.Seq > a.Token.Seq) {
 		a.Token = b.Token
 	}
+	a.AsOf = b.AsOf // all are the same
 	return a
 }
+
+func sameMoment(a, b *moment) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
 
 // answer runs searches together on a state. What is read from the store for one
 // of them counts for all. field names the vector of a search.

@@ -411,7 +411,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"include":["all"]}`, 422, "unknown_include", "include[0]"},
 		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"consistency":"soon"}`, 422, "unknown_consistency", "consistency"},
 		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"token":"x"}`, 422, "invalid_token", "token"},
-		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"as_of":3}`, 422, "not_supported", "as_of"},
+		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"as_of":"?"}`, 422, "invalid_as_of", "as_of"},
 		{"POST", "/collections/movies/search", `{"vector":[1,2,3],"filter":{"must":[{"key":"a","match":{"is":1}}]}}`, 400, "invalid_filter", "filter.must[0].match"},
 		{"POST", "/collections/movies/search/batch", `{"searches":[]}`, 422, "out_of_range", "searches"},
 		{"POST", "/collections/movies/search/batch", `{"searches":[` + strings.Repeat(`{"id":"a","k":10000},`, 10) + `{"id":"a","k":1}]}`, 422, "out_of_range", "searches"},

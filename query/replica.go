@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/internal/token"
@@ -40,6 +42,8 @@ type Freshness struct {
 	// Token, when not nil, makes the read reflect the write it came from, or
 	// fail.
 	Token *token.Token
+	// AsOf, when not nil, asks for an earlier version instead.
+	AsOf *moment
 }
 
 // Served is what a read was given.
@@ -77,6 +81,8 @@ type replica struct {
 	manifests rounds
 	tails     rounds
 
+	past *lru.Cache[uint64, *state] // earlier versions that were read, by version
+
 	// lastTier is where the last search found its data, nil before the first.
 	lastTier atomic.Pointer[info.Tier]
 }
@@ -94,6 +100,9 @@ func (r *replica) tier() info.Tier {
 // acquire returns a state as fresh as asked for.
 func (r *replica) acquire(ctx context.Context, want Freshness) (*state, Served, error) {
 	arrived := r.service.cfg.Now()
+	if want.AsOf != nil {
+		return r.at(ctx, *want.AsOf, arrived)
+	}
 	served, err := r.freshen(ctx, want, arrived)
 	if err != nil {
 		return nil, Served{}, err
@@ -110,7 +119,7 @@ func (r *replica) acquire(ctx context.Context, want Freshness) (*state, Served, 
 // collection that is known to the store as dropped.
 func (r *replica) described(ctx context.Context, want Freshness) (*state, Served, error) {
 	st, served, err := r.acquire(ctx, want)
-	if err != nil || want.Consistency == Eventual || served.Consistency != Eventual && st.newest <= st.snapshot().Version {
+	if err != nil || want.AsOf != nil || want.Consistency == Eventual || served.Consistency != Eventual && st.newest <= st.snapshot().Version {
 		return st, served, err
 	}
 	if err := r.refreshManifest(ctx); errors.Is(err, errGone) {

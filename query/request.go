@@ -55,9 +55,6 @@ func (s *Service) parse(req *searchRequest) (ask, error) {
 	a := ask{id: req.ID, explain: req.Explain, timeout: defaultTimeout}
 	a.vector, a.exact = req.Vector, req.Exact
 	a.k, a.targetRecall = defaultK, defaultTargetRecall
-	if len(req.AsOf) > 0 && req.AsOf.Kind() != 'n' {
-		return a, httpapi.Unprocessable("not_supported", "as_of", "as_of is not supported yet: only the newest state can be searched")
-	}
 	if (req.Vector == nil) == (req.ID == nil) {
 		return a, httpapi.Unprocessable("vector_or_id", "vector", "a search needs exactly one of vector and id")
 	}
@@ -92,7 +89,7 @@ func (s *Service) parse(req *searchRequest) (ask, error) {
 	if a.filter, err = s.parseFilter(req.Filter); err != nil {
 		return a, err
 	}
-	a.freshness, err = parseFreshness(req.Consistency, req.Token)
+	a.freshness, err = parseFreshness(req.Consistency, req.Token, req.AsOf)
 	return a, err
 }
 
@@ -136,9 +133,18 @@ func (s *Service) parseFilter(text jsontext.Value) (*filter, error) {
 	return &filter{f, sha256.Sum256(text)}, nil
 }
 
-// parseFreshness reads the two fields, either of which may be absent.
-func parseFreshness(consistency, tok *string) (Freshness, error) {
-	f := Freshness{Consistency: Latest}
+// asOfAlone refuses an earlier version that is to be fresh.
+var asOfAlone = httpapi.Unprocessable("ambiguous_freshness", "as_of", "as_of names a version; consistency and token ask for the newest")
+
+// parseFreshness reads the three fields, each of which may be absent.
+func parseFreshness(consistency, tok *string, asOf jsontext.Value) (f Freshness, err error) {
+	f.Consistency = Latest
+	if f.AsOf, err = parseMoment(asOf); err != nil {
+		return f, err
+	}
+	if f.AsOf != nil && (consistency != nil || tok != nil) {
+		return f, asOfAlone
+	}
 	if consistency != nil {
 		switch c := Consistency(*consistency); c {
 		case Eventual, Latest, Strong:
@@ -165,6 +171,7 @@ type scrollRequest struct {
 	Include     *[]string      `json:"include"`
 	Consistency *string        `json:"consistency"`
 	Token       *string        `json:"token"`
+	AsOf        jsontext.Value `json:"as_of"`
 }
 
 // countRequest is the body of POST …/vectors/count.
@@ -172,6 +179,7 @@ type countRequest struct {
 	Filter      jsontext.Value `json:"filter"`
 	Consistency *string        `json:"consistency"`
 	Token       *string        `json:"token"`
+	AsOf        jsontext.Value `json:"as_of"`
 }
 
 // A cursor is the last id of a page: positions of rows change, ids do not.

@@ -84,6 +84,8 @@ func (s *Service) onState(ctx context.Context, resp *fasthttp.RequestCtx, nameOr
 				continue
 			}
 			return noSuchCollection(nameOrID)
+		case want.AsOf != nil:
+			return asHTTP(r.pastError(*want.AsOf, err))
 		case errors.Is(err, blob.ErrNotFound) && attempt == 0:
 			err := r.refreshManifest(ctx)
 			if errors.Is(err, errGone) {
@@ -117,7 +119,7 @@ func readBody(ctx *fasthttp.RequestCtx, body any) (collection string, err error)
 }
 
 // readPath is what a request without a body says: the collection's name in the
-// path, consistency and token in the query string.
+// path, consistency and token, or as_of, in the query string.
 func readPath(ctx *fasthttp.RequestCtx) (collection string, want Freshness, err error) {
 	if collection, err = httpapi.Param(ctx, "c"); err != nil {
 		return "", want, err
@@ -129,6 +131,14 @@ func readPath(ctx *fasthttp.RequestCtx) (collection string, want Freshness, err 
 		v := string(ctx.QueryArgs().Peek(name))
 		return &v
 	}
-	want, err = parseFreshness(text("consistency"), text("token"))
+	if want, err = parseFreshness(text("consistency"), text("token"), nil); err != nil {
+		return collection, want, err
+	}
+	if asOf := text("as_of"); asOf != nil {
+		if text("consistency") != nil || text("token") != nil {
+			return collection, want, asOfAlone
+		}
+		want.AsOf, err = parseMomentText(*asOf)
+	}
 	return collection, want, err
 }

@@ -16,6 +16,7 @@ func (w *Writer) drop(ctx context.Context, c *collection) error {
 	if err := c.holdWrites(httpapi.Conflict("collection_deleting", "collection %q is being deleted", c.meta.Name)); err != nil {
 		return err
 	}
+	w.releaseBranches(ctx, c)
 	if n := c.branchCount(); n > 0 {
 		c.resumeWrites()
 		return httpapi.Conflict("collection_has_branches", "%d collections were branched from %q and still read its objects", n, c.meta.Name).

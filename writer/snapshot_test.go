@@ -452,3 +452,25 @@ func TestSnapshotsOverHTTP(t *testing.T) {
 	s.want(s.do("DELETE", "/admin/collections/movies/snapshots/first", nil), 204)
 	s.want(s.do("DELETE", "/admin/collections/movies/snapshots/first", nil), 404)
 }
+
+func TestTooManySnapshots(t *testing.T) {
+	ctx := context.Background()
+	v := newWorld(t, nil)
+	v.open()
+	c := v.create("c", 3, "l2")
+	err := c.change(ctx, "test", func(cur manifest.Current, next *manifest.Snapshot) error {
+		for i := range maxPins - 1 {
+			next.Pins = append(next.Pins, manifest.Pin{ID: fmt.Sprintf("p%d", i), Manifest: cur.Manifest, CreatedAt: v.clock.now()})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.takeSnapshot(ctx, "", false); err != nil {
+		t.Errorf("the last there can be: %v", err)
+	}
+	if _, err := c.takeSnapshot(ctx, "", false); asWriteError(err).Code != "too_many_snapshots" {
+		t.Errorf("one more: %v", err)
+	}
+}

@@ -104,6 +104,11 @@ func Conflict(code, format string, args ...any) *Error {
 	return newError(fasthttp.StatusConflict, code, "", format, args)
 }
 
+// Gone is 410: it was there, and will not be again.
+func Gone(code, format string, args ...any) *Error {
+	return newError(fasthttp.StatusGone, code, "", format, args)
+}
+
 // TooLarge is 413.
 func TooLarge(code, field, format string, args ...any) *Error {
 	return newError(fasthttp.StatusRequestEntityTooLarge, code, field, format, args)

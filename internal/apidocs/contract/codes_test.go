@@ -17,7 +17,7 @@ const root = "../../.." // of the repository
 
 // makers are the functions that make an error, by where its code stands.
 var makers = map[string]int{
-	"BadRequest": 0, "Unprocessable": 0, "NotFound": 0, "Conflict": 0, "TooLarge": 0,
+	"BadRequest": 0, "Unprocessable": 0, "NotFound": 0, "Conflict": 0, "Gone": 0, "TooLarge": 0,
 	"UnsupportedMediaType": 0, "TooManyRequests": 0, "Unavailable": 0, "StorageFull": 0, "unavailable": 0,
 }
 
