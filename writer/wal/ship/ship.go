@@ -37,6 +37,7 @@ type Shipper struct {
 	log   *wal.Log
 	store blob.Store
 	now   func() time.Time
+	limit int // maxObjectBytes
 
 	turn    sync.Mutex // held by Ship; guards what follows
 	resumed bool
@@ -62,7 +63,7 @@ type mark struct{ epoch, seq uint64 }
 
 // New makes a Shipper of a log. now is the clock of creation times and of Lag.
 func New(log *wal.Log, store blob.Store, now func() time.Time) *Shipper {
-	return &Shipper{log: log, store: store, now: now, next: 1, done: map[wal.CollectionID]mark{}, asOf: now()}
+	return &Shipper{log: log, store: store, now: now, limit: maxObjectBytes, next: 1, done: map[wal.CollectionID]mark{}, asOf: now()}
 }
 
 // Lag is how many bytes of the log are not shipped, and for how long the oldest
@@ -169,7 +170,7 @@ func (s *Shipper) collect(from wal.Position) (batch, error) {
 		if s.shipped(&rec) {
 			return true
 		}
-		if b.records > 0 && len(s.payload)+sizeOf(&rec) > maxObjectBytes {
+		if b.records > 0 && len(s.payload)+sizeOf(&rec) > s.limit {
 			return false
 		}
 		s.payload = appendRecord(s.payload, &rec)
