@@ -16,6 +16,7 @@ import (
 	"github.com/akidb/akidb/segments/blob/faultblob"
 	"github.com/akidb/akidb/segments/blob/memblob"
 	"github.com/akidb/akidb/segments/manifest"
+	"github.com/akidb/akidb/writer/wal"
 )
 
 // shipping has the log shipped when the test says so.
@@ -373,4 +374,33 @@ func TestShipLoop(t *testing.T) {
 			t.Errorf("%d objects after the stop", shipped())
 		}
 	})
+}
+
+// TestSalvageFollows: a record is taken once, in its place, and not from a
+// history that another has overtaken.
+func TestSalvageFollows(t *testing.T) {
+	rec := func(epoch, seq uint64, count uint32) *wal.Record {
+		return &wal.Record{Epoch: epoch, Seq: seq, Count: count}
+	}
+	for name, c := range map[string]struct {
+		rec     *wal.Record
+		follows bool
+		problem bool
+	}{
+		"the next":                 {rec(2, 8, 3), true, false},
+		"the next, later epoch":    {rec(3, 8, 1), true, false},
+		"there already":            {rec(2, 5, 3), false, false},
+		"there already, flushed":   {rec(1, 1, 4), false, false},
+		"beyond":                   {rec(2, 9, 1), false, false},
+		"the next, earlier epoch":  {rec(1, 8, 1), false, true},
+		"there already, and again": {rec(3, 6, 1), false, true},
+	} {
+		s := &salvage{Recovered: Recovered{FlushedSeq: 4, Through: 7}, last: mark{7, 2}}
+		if got := s.follows(c.rec); got != c.follows || (s.Problem != "") != c.problem {
+			t.Errorf("%s: %t, problem %q", name, got, s.Problem)
+		}
+		if name == "beyond" && s.beyond != 9 {
+			t.Errorf("beyond is %d", s.beyond)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/akidb/akidb/internal/config"
 	"github.com/akidb/akidb/internal/telemetry"
+	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/blob/bloburl"
 	"github.com/akidb/akidb/writer"
 	"github.com/akidb/akidb/writer/wal"
@@ -44,7 +45,7 @@ func newTakeoverCmd() *cobra.Command {
 		}
 		defer store.Close()
 		taken, err := writer.Takeover(context.WithoutCancel(c.Context()), writer.Config{
-			Store: store, DataDir: cfg.DataDir, WAL: wal.Config{FileBytes: cfg.WALFileBytes}, MaxLogBytes: cfg.WALMaxBytes,
+			Store: blob.Retry(store, blob.Policy{}), DataDir: cfg.DataDir, WAL: wal.Config{FileBytes: cfg.WALFileBytes}, MaxLogBytes: cfg.WALMaxBytes,
 			Ship: cfg.WALShip, Logger: log,
 		})
 		if err != nil {

@@ -43,13 +43,10 @@ func key(log wal.UUID, number uint64) string {
 	return fmt.Sprintf("%s%0*d", LogPrefix(log), keyDigits, number)
 }
 
-// parseKey is the inverse of key.
-func parseKey(log wal.UUID, k string) (number uint64, err error) {
-	digits := strings.TrimPrefix(k, LogPrefix(log))
-	if number, err = strconv.ParseUint(digits, 10, 64); err == nil && number > 0 && key(log, number) == k {
-		return number, nil
-	}
-	return 0, fmt.Errorf("key %q: want %s and %d digits: %w", k, LogPrefix(log), keyDigits, blob.ErrCorrupt)
+// parseKey is the inverse of key; ok is false for a key of nothing of ours.
+func parseKey(log wal.UUID, k string) (number uint64, ok bool) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(k, LogPrefix(log)), 10, 64)
+	return number, err == nil && number > 0 && key(log, number) == k
 }
 
 // ParseUUID is the inverse of a log's UUID.String.

@@ -207,7 +207,13 @@ func FuzzDecode(f *testing.F) {
 		if len(b) < headerBytes {
 			return
 		}
-		seal(b, func(b []byte) { copy(b, magic); b[8], b[9], b[10], b[11] = 1, 0, 0, 0; copy(b[16:], testLog[:]); b[32] = 7; clear(b[33:40]) })
+		seal(b, func(b []byte) {
+			copy(b, magic)
+			b[8], b[9], b[10], b[11] = 1, 0, 0, 0
+			copy(b[16:], testLog[:])
+			b[32] = 7
+			clear(b[33:40])
+		})
 		h, records, err := decode(b, testLog, 7)
 		if err != nil {
 			if !errors.Is(err, blob.ErrCorrupt) {

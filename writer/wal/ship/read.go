@@ -37,11 +37,9 @@ func Read(ctx context.Context, store blob.Store, log wal.UUID, fn func(Object) e
 		if err != nil {
 			return fmt.Errorf("list shipped objects of log %q: %w", log, err)
 		}
-		n, err := parseKey(log, o.Key)
-		if err != nil {
-			return err
+		if n, ok := parseKey(log, o.Key); ok {
+			numbers = append(numbers, n)
 		}
-		numbers = append(numbers, n)
 	}
 	var before Object
 	for i, n := range numbers {

@@ -94,6 +94,12 @@ func (s *Shipper) Ship(ctx context.Context) (objects int, err error) {
 	began, goal := s.now(), s.log.Durable()
 	for at := s.at; at.Compare(goal) < 0; {
 		b, err := s.collect(at)
+		if errors.Is(err, errSetBack) {
+			if err = s.forget(ctx); err == nil {
+				at = wal.Position{}
+				continue
+			}
+		}
 		if err == nil && b.records > 0 {
 			var ours bool
 			if ours, err = s.put(ctx, b); err == nil && !ours {
@@ -146,10 +152,36 @@ func (s *Shipper) found(o Object) {
 	s.kept, s.next, s.before = append(s.kept, k), o.Number+1, o.checksum
 }
 
+// errSetBack: what was shipped is not what the log holds. Its disk was restored
+// from an older copy, and sequence numbers were given out again.
+var errSetBack = errors.New("the log was set back")
+
 // shipped reports whether a record need not be copied.
-func (s *Shipper) shipped(rec *wal.Record) bool {
+func (s *Shipper) shipped(rec *wal.Record) (bool, error) {
 	m := s.done[rec.Collection]
-	return last(rec) <= s.log.Released(rec.Collection) || rec.Epoch <= m.epoch && last(rec) <= m.seq
+	switch {
+	case last(rec) <= s.log.Released(rec.Collection), rec.Epoch <= m.epoch && last(rec) <= m.seq:
+		return true, nil
+	case rec.Seq <= m.seq:
+		return false, errSetBack
+	}
+	return false, nil
+}
+
+// forget deletes everything that was shipped: it must not be mixed with what the
+// log holds now. The newest goes first, so that what an interruption leaves is
+// still seen not to belong to the log.
+func (s *Shipper) forget(ctx context.Context) error {
+	for n := len(s.kept); n > 0; n-- {
+		if err := s.store.Delete(ctx, key(s.log.UUID(), s.kept[n-1].number)); err != nil {
+			return fmt.Errorf("delete what was shipped before the log was set back: %w", err)
+		}
+		s.kept = s.kept[:n-1]
+	}
+	s.before = 0
+	clear(s.done)
+	s.reached(wal.Position{})
+	return nil
 }
 
 // batch is what becomes an object.
@@ -164,11 +196,14 @@ type batch struct {
 // if nothing there needs to be shipped.
 func (s *Shipper) collect(from wal.Position) (batch, error) {
 	b := batch{created: s.now(), marks: map[wal.CollectionID]mark{}}
-	s.payload = s.payload[:0]
-	var err error
-	b.end, err = s.log.ReadFrom(from, func(rec wal.Record) bool {
-		if s.shipped(&rec) {
-			return true
+	if s.payload = s.payload[:0]; cap(s.payload) > 2*s.limit {
+		s.payload = nil // the largest records are rare
+	}
+	var failed error
+	end, err := s.log.ReadFrom(from, func(rec wal.Record) bool {
+		var skip bool
+		if skip, failed = s.shipped(&rec); skip || failed != nil {
+			return skip
 		}
 		if b.records > 0 && len(s.payload)+sizeOf(&rec) > s.limit {
 			return false
@@ -178,7 +213,8 @@ func (s *Shipper) collect(from wal.Position) (batch, error) {
 		b.marks[rec.Collection] = mark{rec.Epoch, last(&rec)}
 		return true
 	})
-	return b, err
+	b.end = end
+	return b, errors.Join(err, failed)
 }
 
 // put writes an object. It is not ours when its number was taken: by a put of
