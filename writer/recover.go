@@ -125,6 +125,8 @@ func (w *Writer) recoverShipped(ctx context.Context, note takeoverNote, held map
 	for _, id := range slices.Sorted(maps.Keys(note.Collections)) {
 		snap, current, err := manifest.Read(ctx, w.cfg.Store, id)
 		switch {
+		case errors.Is(err, blob.ErrNotFound): // the end of its removal came meanwhile
+			continue
 		case err != nil:
 			return nil, err
 		case current.Owner != w.owner:

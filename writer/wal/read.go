@@ -20,7 +20,7 @@ const readAhead = 256 << 10
 // passed over: all of its records were released.
 //
 // It can run beside everything else. The record, its payload included, is valid
-// only during the call of fn, which must not use the log. Damage is a
+// only during the call of fn, which must not close the log. Damage is a
 // *CorruptError; a position at which no record begins is one too.
 func (l *Log) ReadFrom(from Position, fn func(Record) bool) (Position, error) {
 	for {

@@ -105,10 +105,12 @@ func (s *Shipper) Ship(ctx context.Context) (objects int, err error) {
 			if ours, err = s.put(ctx, b); err == nil && !ours {
 				continue // what there was may hold some of these records
 			}
-			objects++
 		}
 		if err != nil {
 			return objects, fmt.Errorf("ship log from %v: %w", at, err)
+		}
+		if b.records > 0 {
+			objects++
 		}
 		if at == b.end {
 			break // released while it was being read
