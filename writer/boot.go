@@ -36,6 +36,9 @@ func (w *Writer) boot(ctx context.Context) error {
 	if err := w.openLog(func(rec wal.Record) error { return w.replay(&rec, unknown) }); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
+	if err := w.refuseHalfTakeover(ctx); err != nil {
+		return fmt.Errorf("open writer: %w", err)
+	}
 	if err := w.claimStore(ctx, false); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}

@@ -54,7 +54,7 @@ func TestFencing(t *testing.T) {
 	}
 	a.mustUpsert(c, some(10, 5)) // acknowledged, and about to be lost: only a's log has them
 
-	if err := Takeover(ctx, b.config()); err != nil {
+	if _, err := Takeover(ctx, b.config()); err != nil {
 		t.Fatal(err)
 	}
 	b.open()
@@ -83,7 +83,7 @@ func TestFencing(t *testing.T) {
 
 	// Back again, with the log that still has the lost rows: they must not return.
 	b.stop()
-	if err := Takeover(ctx, a.config()); err == nil || !strings.Contains(err.Error(), "empty data directory") {
+	if _, err := Takeover(ctx, a.config()); err == nil || !strings.Contains(err.Error(), "empty data directory") {
 		t.Errorf("takeover with an old log: %v", err)
 	}
 	b.open()
@@ -99,7 +99,7 @@ func TestTwoWritersOnAnEmptyStore(t *testing.T) {
 	if err := b.openFails(3); !errors.Is(err, manifest.ErrFenced) || !strings.Contains(err.Error(), a.w.owner) {
 		t.Errorf("second writer: %v", err)
 	}
-	if err := Takeover(context.Background(), b.config()); err != nil {
+	if _, err := Takeover(context.Background(), b.config()); err != nil {
 		t.Fatal(err)
 	}
 	b.open()

@@ -73,6 +73,12 @@ type Config struct {
 	// means never, for those who call Sweep themselves.
 	SweepEvery time.Duration
 
+	// Ship copies the log to the store every ShipEvery, so that losing DataDir
+	// costs no more than what was acknowledged since. 0 means 200 ms; negative
+	// means never by itself.
+	Ship      bool
+	ShipEvery time.Duration
+
 	// WAL configures the log. Applied in it is ignored.
 	WAL wal.Config
 	// FS is what the log is kept on. Nil means the operating system's.
@@ -135,6 +141,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.RetryFirst, 100*time.Millisecond)
 	setDefault(&c.RetryMost, 15*time.Second)
 	setDefault(&c.SweepEvery, time.Second)
+	setDefault(&c.ShipEvery, 200*time.Millisecond)
 	if c.Ranges == nil {
 		c.Ranges = blob.Direct(c.Store)
 	}

@@ -69,7 +69,7 @@ func withExitCode(err error) error {
 // takeoverHint completes an error about another owner with the way out.
 func takeoverHint(err error) error {
 	return fmt.Errorf("%w. If that writer is gone for good, `akidb takeover --accept-loss` gives its collections to this one, "+
-		"without the rows that only its log holds", err)
+		"and recovers what that writer shipped of its log to the store; rows that only the log holds are lost", err)
 }
 
 // retryStore is what a client is told to wait while the store is away.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/akidb/akidb/internal/telemetry"
 	"github.com/akidb/akidb/writer/wal"
+	"github.com/akidb/akidb/writer/wal/ship"
 )
 
 type metrics struct {
@@ -23,11 +24,21 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
+func (m *metrics) gauge(name, help string, value func() float64) {
+	m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// watchShipping exports how far the copy of the log is behind.
+func (m *metrics) watchShipping(s *ship.Shipper) {
+	m.gauge("akidb_wal_ship_lag_bytes", "Bytes of the write-ahead log that are neither shipped to the object store nor flushed.",
+		func() float64 { behind, _ := s.Lag(); return float64(behind) })
+	m.gauge("akidb_wal_ship_lag_seconds", "For how long at most an acknowledged row has waited to be shipped or flushed.",
+		func() float64 { _, age := s.Lag(); return age.Seconds() })
+}
+
 // watch exports the log's own figures, and what waits for a flush.
 func (m *metrics) watch(log *wal.Log, unflushed func() int64) {
-	gauge := func(name, help string, value func() float64) {
-		m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
-	}
+	gauge := m.gauge
 	gauge("akidb_wal_live_bytes", "Bytes of records the write-ahead log holds.",
 		func() float64 { return float64(log.Stats().LiveBytes) })
 	gauge("akidb_wal_disk_bytes", "Bytes the files of the write-ahead log occupy.",

@@ -41,6 +41,9 @@ type mortal struct {
 	mu    sync.RWMutex // held for reading during each effect
 	dead  bool
 	locks []io.Closer
+
+	effects atomic.Int64
+	fuse    int // dies in place of this effect, counted from 1; 0 is never
 }
 
 var errDead = errors.New("killed")
@@ -60,7 +63,7 @@ func (m *mortal) kill() {
 func (m *mortal) alive(effect func() error) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if m.dead {
+	if m.dead || m.fuse > 0 && m.effects.Add(1) >= int64(m.fuse) {
 		return errDead
 	}
 	return effect()

@@ -36,6 +36,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/akidb/akidb/writer/wal"
+	"github.com/akidb/akidb/writer/wal/ship"
 )
 
 // Writer owns collections: it alone changes them. Open makes one.
@@ -43,7 +44,8 @@ type Writer struct {
 	cfg     Config
 	metrics *metrics
 	log     *wal.Log
-	owner   string // uuid of the log, as manifests name it
+	owner   string        // uuid of the log, as manifests name it
+	shipper *ship.Shipper // nil if the log is not shipped
 	catalog *catalog
 
 	unflushed atomic.Int64 // bytes in all memtables
@@ -98,6 +100,7 @@ func (w *Writer) start() {
 		c.start()
 	}
 	w.background(w.watchLog)
+	w.startShipping()
 	w.background(w.compactLoop)
 	w.wakeCompactor()
 	if w.cfg.SweepEvery > 0 {

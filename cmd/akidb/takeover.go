@@ -2,27 +2,34 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/akidb/akidb/internal/config"
 	"github.com/akidb/akidb/internal/telemetry"
+	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/blob/bloburl"
 	"github.com/akidb/akidb/writer"
+	"github.com/akidb/akidb/writer/wal"
 )
 
 func newTakeoverCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "takeover", Args: cobra.NoArgs,
 		Short: "Give every collection of the store to the log in --data-dir",
-		Long: "For when the writer that owned them, and its disk, are gone for good. Rows that only\n" +
-			"its log held are lost. Should it still run, it stops at its next commit.",
+		Long: "For when the writer that owned them, and its disk, are gone for good. What it shipped\n" +
+			"of its log to the store is recovered; rows that only the log held are lost. Should it\n" +
+			"still run, it stops at its next commit, and what it ships meanwhile may not be recovered.\n" +
+			"Interrupted, it is run again on the same data directory.",
 	}
 	addConfigFlags(c.Flags(), config.Writer)
-	accept := c.Flags().Bool("accept-loss", false, "yes, give up rows that only the lost log holds")
+	accept := c.Flags().Bool("accept-loss", false, "yes, give up rows that were not shipped to the store")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if !*accept {
-			return usageErrorf("takeover gives up rows that only the other writer's log holds; say --accept-loss")
+			return usageErrorf("takeover gives up rows that the other writer has not shipped to the store; say --accept-loss")
 		}
 		cfg, err := loadConfig(c.Flags(), config.Writer)
 		if err != nil {
@@ -37,7 +44,32 @@ func newTakeoverCmd() *cobra.Command {
 			return err
 		}
 		defer store.Close()
-		return writer.Takeover(context.WithoutCancel(c.Context()), writer.Config{Store: store, DataDir: cfg.DataDir, Logger: log})
+		taken, err := writer.Takeover(context.WithoutCancel(c.Context()), writer.Config{
+			Store: blob.Retry(store, blob.Policy{}), DataDir: cfg.DataDir, WAL: wal.Config{FileBytes: cfg.WALFileBytes}, MaxLogBytes: cfg.WALMaxBytes,
+			Ship: cfg.WALShip, Logger: log,
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range taken {
+			printRecovered(c.OutOrStdout(), r)
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%d collections taken over\n", len(taken))
+		return nil
 	}
 	return c
+}
+
+// printRecovered says what is there of a collection, and what is not.
+func printRecovered(out io.Writer, r writer.Recovered) {
+	fmt.Fprintf(out, "collection %q (%s), from log %s:\n  flushed through seq %d\n", r.Name, r.ID, r.From, r.FlushedSeq)
+	if r.ShippedAt.IsZero() {
+		fmt.Fprintf(out, "  nothing shipped beyond that\n")
+	} else {
+		fmt.Fprintf(out, "  recovered through seq %d, shipped at %s\n", r.Through, r.ShippedAt.Format(time.RFC3339Nano))
+	}
+	if r.Problem != "" {
+		fmt.Fprintf(out, "  NOT COMPLETE: %s\n", r.Problem)
+	}
+	fmt.Fprintf(out, "  what was acknowledged later than that (token greater than %v) is lost\n", r.Token())
 }

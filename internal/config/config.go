@@ -64,6 +64,9 @@ type Server struct {
 	FlushBytes    int64         // memtable size at which it is flushed
 	FlushAge      time.Duration // age of a memtable's oldest row at which it is flushed
 	ShutdownGrace time.Duration // most time to finish requests in flight
+
+	WALShip         bool          // copy the log to the store
+	WALShipInterval time.Duration // how often
 }
 
 // Sources are where values come from. Everything outside the process is in here,

@@ -43,13 +43,16 @@ func TestDefaults(t *testing.T) {
 		Role: Dev, HTTPAddr: "127.0.0.1:8080", GRPCAddr: "127.0.0.1:9090", AdminAddr: "127.0.0.1:9091",
 		DataDir: "/work/akidb-data", Store: dev.Store, CacheBytes: 600 << 20, LogLevel: "info", LogFormat: "text",
 		WALMaxBytes: 2 << 30, WALFileBytes: 64 << 20, FlushBytes: 64 << 20,
-		FlushAge: 10 * time.Second, ShutdownGrace: 30 * time.Second,
+		FlushAge: 10 * time.Second, ShutdownGrace: 30 * time.Second, WALShipInterval: 200 * time.Millisecond,
 	}
 	if dev.Server != want {
 		t.Errorf("got  %+v\nwant %+v", dev.Server, want)
 	}
 	if got := dev.Store.String(); got != "file:///work/akidb-data/objects" {
 		t.Errorf("dev store %q", got)
+	}
+	if on, err := Load(Dev, sources(map[string]string{"wal-ship": "on"}, nil, "")); err != nil || !on.WALShip {
+		t.Errorf("wal-ship on: %v, %v", on, err)
 	}
 	if len(dev.Warnings()) != 0 {
 		t.Errorf("dev on loopback warns: %v", dev.Warnings())
@@ -65,6 +68,9 @@ func TestDefaults(t *testing.T) {
 		}
 		if r.HTTPAddr != "0.0.0.0:8080" || r.GRPCAddr != ":9090" || r.AdminAddr != ":9091" {
 			t.Errorf("%s: %s %s %s", role, r.HTTPAddr, r.GRPCAddr, r.AdminAddr)
+		}
+		if r.WALShip != (role == Writer) {
+			t.Errorf("%s on s3: ships its log: %t", role, r.WALShip)
 		}
 		if w := strings.Join(r.Warnings(), "\n"); !strings.Contains(w, "auth is off and http-addr is 0.0.0.0:8080") {
 			t.Errorf("%s: warnings %q", role, w)
@@ -206,6 +212,7 @@ func TestValues(t *testing.T) {
 		{Dev, "otlp-endpoint", "collector", "want host:port"},
 		{Dev, "flush-age", "0s", "more than 0"},
 		{Dev, "flush-age", "10", "want a duration"},
+		{Dev, "wal-ship", "true", "want auto, on or off"},
 		{Dev, "wal-file-bytes", "1GiB", "at least 4 times wal-file-bytes"},
 		{Dev, "flush-bytes", "1.5GiB", "at least twice flush-bytes"},
 		{Dev, "grpc-addr", "127.0.0.1:8080", "http-addr and grpc-addr are both"},
@@ -332,8 +339,8 @@ func TestPrint(t *testing.T) {
 		origin bool
 		want   string
 	}{
-		{"table", true, "pprof           true                             flag --pprof\n"},
-		{"table", false, "KEY             VALUE\n"},
+		{"table", true, "pprof              true                             flag --pprof\n"},
+		{"table", false, "KEY                VALUE\n"},
 		{"json", true, "\"pprof\": {\n    \"value\": true,\n    \"origin\": \"flag --pprof\"\n  }"},
 		{"json", false, `"store": "file:///work/akidb-data/objects"`},
 		{"toml", true, "pprof = true # flag --pprof\n"},

@@ -151,6 +151,16 @@ var keys = []Key{
 		set:  duration(func(s *Server) *time.Duration { return &s.FlushAge }),
 	},
 	{
+		Name: "wal-ship", Arg: "WHEN", def: always("auto"), roles: ingest,
+		Help: "copy the log to the object store, for when the data directory is lost: auto (on if the store is s3://), on or off",
+		set:  setWALShip,
+	},
+	{
+		Name: "wal-ship-interval", Arg: "DURATION", def: always("200ms"), roles: ingest,
+		Help: "how often the log is copied: the most that losing the data directory costs",
+		set:  duration(func(s *Server) *time.Duration { return &s.WALShipInterval }),
+	},
+	{
 		Name: "shutdown-grace", Arg: "DURATION", def: always("30s"),
 		Help: "most time to finish requests in flight when stopping",
 		set:  duration(func(s *Server) *time.Duration { return &s.ShutdownGrace }),

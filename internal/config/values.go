@@ -227,6 +227,22 @@ func setStore(s *Server, text string, env environment) error {
 	return nil
 }
 
+// setWALShip relies on store standing before wal-ship in the table. A local
+// store is usually on the disk that the log is on.
+func setWALShip(s *Server, text string, _ environment) error {
+	switch text {
+	case "on":
+		s.WALShip = true
+	case "off":
+		s.WALShip = false
+	case "auto":
+		s.WALShip = s.Store != nil && s.Store.Scheme == "s3"
+	default:
+		return errors.New("want auto, on or off")
+	}
+	return nil
+}
+
 func parseHTTPURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {

@@ -163,10 +163,13 @@ func (l *Log) Claim(ctx context.Context) (*Snapshot, error) {
 	return l.claim(ctx, func(holder Current) bool { return holder.Owner == l.owner })
 }
 
-// Takeover takes the next epoch whoever the owner was. It is the operator's way
-// out when the owner's log is lost, and loses what was only in there.
+// Takeover takes the next epoch from the owner that Current names when it is
+// called, whoever that is; should the collection change hands meanwhile, that is
+// a *FencedError. It is the operator's way out when the owner's log is lost, and
+// loses what was only in there.
 func (l *Log) Takeover(ctx context.Context) (*Snapshot, error) {
-	return l.claim(ctx, func(Current) bool { return true })
+	from := l.Current().Owner
+	return l.claim(ctx, func(holder Current) bool { return holder.Owner == from || holder.Owner == l.owner })
 }
 
 func (l *Log) claim(ctx context.Context, allowed func(Current) bool) (*Snapshot, error) {

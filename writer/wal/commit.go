@@ -188,6 +188,7 @@ func (l *Log) resolve(group []*Ticket, err error) {
 	if err == nil {
 		l.stats.Groups++
 		l.stats.Records += uint64(len(group))
+		l.synced = l.durable
 	}
 	if l.removable() != nil {
 		l.kick()

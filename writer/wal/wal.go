@@ -77,6 +77,7 @@ type Log struct {
 	janitorDone uint64 // preparations finished; == janitorRuns when idle
 
 	marked  *logFile // holds a mark that may not be synced
+	synced  Position // everything before it is durable and applied
 	closing bool
 	err     error // set once: the reason the log is poisoned
 	done    chan struct{}
@@ -175,6 +176,7 @@ func (l *Log) start(replay func(Record, Position) error) error {
 	if len(l.files) == 0 { // a log without a file has no identity yet
 		return l.full
 	}
+	l.synced = l.durable
 	l.workers.Add(2)
 	go l.commitLoop()
 	go l.janitorLoop()
