@@ -7,6 +7,7 @@ import (
 
 	"github.com/akidb/akidb/internal/config"
 	"github.com/akidb/akidb/internal/telemetry"
+	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/blob/bloburl"
 	"github.com/akidb/akidb/writer"
 )
@@ -37,7 +38,9 @@ func newTakeoverCmd() *cobra.Command {
 			return err
 		}
 		defer store.Close()
-		return writer.Takeover(context.WithoutCancel(c.Context()), writer.Config{Store: store, DataDir: cfg.DataDir, Logger: log})
+		return writer.Takeover(context.WithoutCancel(c.Context()), writer.Config{
+			Store: blob.Guard(store, blob.GuardConfig{}), DataDir: cfg.DataDir, Logger: log,
+		})
 	}
 	return c
 }
