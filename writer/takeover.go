@@ -29,6 +29,9 @@ func Takeover(ctx context.Context, cfg Config) error {
 }
 
 func (w *Writer) takeover(ctx context.Context) error {
+	if err := w.probeStore(ctx); err != nil {
+		return err
+	}
 	if err := w.joinCluster(ctx); err != nil {
 		return err
 	}
