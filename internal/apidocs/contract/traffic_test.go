@@ -416,7 +416,6 @@ func outage(b *bench) {
 	if got := string(x.received); !strings.Contains(got, `"service":"store_read"`) || strings.Contains(got, `"service":"store_read","previous":"closed"`) {
 		b.Errorf("%v: want store_read to have been open", x)
 	}
-	b.run(s, call{"POST", films + "/search", `{"vector": [1,0,0,0]}`, "", 200, ""})
 }
 
 func stopped(b *bench) {
