@@ -26,6 +26,7 @@ run: build ## build, start `akidb dev --demo`, print a search to paste
 .PHONY: tools
 tools: ## build the servers that tests drive, from pinned sources
 	cd tools && GOBIN=$(TOOLS) go install tool
+	cd tools/unsound && GOBIN=$(TOOLS)/unsound go install tool && mv $(TOOLS)/unsound/versitygw $(TOOLS)/versitygw-1.7.0 && rmdir $(TOOLS)/unsound
 
 .PHONY: test
 test: tools ## everything that decides
@@ -55,6 +56,7 @@ check: ## formatting, vet, tidy modules, the house rules
 	GOARCH=arm64 go vet ./...
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
+	cd tools/unsound && go mod tidy -diff
 	go test ./internal/tidy
 
 .PHONY: fuzz

@@ -16,13 +16,14 @@ var stores = map[string]func(t *testing.T) Options{
 	"file": func(t *testing.T) Options {
 		return Options{Store: "file://" + filepath.Join(t.TempDir(), "objects")}
 	},
-	"s3": func(t *testing.T) Options {
-		e := s3test.Start(t)
-		return Options{
-			Store: "s3://" + e.Bucket + "/some/prefix", Env: e.Env(),
-			Args: []string{"--s3-endpoint", e.URL, "--s3-region", e.Region, "--s3-path-style"},
-		}
-	},
+	"s3": func(t *testing.T) Options { return onS3(s3test.Start(t)) },
+}
+
+func onS3(e s3test.Endpoint) Options {
+	return Options{
+		Store: "s3://" + e.Bucket + "/some/prefix", Env: e.Env(),
+		Args: []string{"--s3-endpoint", e.URL, "--s3-region", e.Region, "--s3-path-style"},
+	}
 }
 
 // with returns o with more flags.

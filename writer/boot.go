@@ -24,6 +24,9 @@ const bootParallel = 16
 // boot brings the Writer to where the last process was: the store's collections
 // claimed, what only the log holds in memtables.
 func (w *Writer) boot(ctx context.Context) error {
+	if err := w.probeStore(ctx); err != nil {
+		return fmt.Errorf("open writer: %w", err)
+	}
 	if err := w.joinCluster(ctx); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
@@ -56,6 +59,15 @@ func (w *Writer) boot(ctx context.Context) error {
 	w.cfg.Logger.Info("writer is open", "owner", w.owner, "collections", len(w.catalog.all()),
 		"clean", rec.Clean, "records", rec.Records, "torn_bytes", rec.TornBytes, "unflushed_bytes", w.unflushed.Load())
 	return nil
+}
+
+// probePrefix is where the store is tried out.
+const probePrefix = "probe/"
+
+// probeStore refuses a store that would lose commits. It comes before anything
+// is claimed in it, CLUSTER.json included.
+func (w *Writer) probeStore(ctx context.Context) error {
+	return blob.ProbeRace(ctx, w.cfg.Store, probePrefix)
 }
 
 func (w *Writer) openLog(replay func(wal.Record) error) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -374,4 +375,39 @@ func TestClusterMarkIsDurable(t *testing.T) {
 // sealOf is the end of a CURRENT object whose beginning is b.
 func sealOf(b []byte) string {
 	return fmt.Sprintf(",\n  \"crc32c\": \"%08x\"\n}\n", crc32.Checksum(b, blob.Castagnoli))
+}
+
+// overwriting is a store that takes no notice of conditions.
+type overwriting struct{ blob.Store }
+
+func (s overwriting) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, _ blob.Condition) (blob.Version, error) {
+	return s.Store.Put(ctx, key, body, size, blob.Condition{})
+}
+
+// TestUnsoundStoreIsRefused, and nothing is left in it.
+func TestUnsoundStoreIsRefused(t *testing.T) {
+	v := newWorld(t, func(c *Config) { c.Store = overwriting{c.Store} })
+	if err := v.openFails(exitFailed); !errors.Is(err, blob.ErrUnsound) || !strings.Contains(err.Error(), "would lose data") {
+		t.Errorf("got %v, want %v", err, blob.ErrUnsound)
+	}
+	if _, err := Takeover(context.Background(), v.config()); !errors.Is(err, blob.ErrUnsound) {
+		t.Errorf("takeover: got %v, want %v", err, blob.ErrUnsound)
+	}
+	if page, err := v.store.List(context.Background(), blob.Listing{}); err != nil || len(page.Objects) > 0 {
+		t.Errorf("left in the store: %v, %v", page.Objects, err)
+	}
+	if left, err := os.ReadDir(v.dir); err != nil || len(left) > 0 {
+		t.Errorf("left in the data directory: %v, %v", left, err)
+	}
+}
+
+// A store that goes away while it is tried out is not called unsound.
+func TestProbeWithoutStore(t *testing.T) {
+	v := newWorld(t, nil)
+	fault := faultblob.New(v.store)
+	fault.Inject(faultblob.Key(probePrefix+"*/*/*"), faultblob.Fail(blob.ErrUnavailable))
+	v.store = fault
+	if err := v.openFails(exitFailed); !errors.Is(err, blob.ErrUnavailable) || errors.Is(err, blob.ErrUnsound) {
+		t.Errorf("got %v, want %v", err, blob.ErrUnavailable)
+	}
 }

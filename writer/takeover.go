@@ -35,6 +35,9 @@ func Takeover(ctx context.Context, cfg Config) ([]Recovered, error) {
 }
 
 func (w *Writer) takeover(ctx context.Context) ([]Recovered, error) {
+	if err := w.probeStore(ctx); err != nil {
+		return nil, err
+	}
 	if err := w.joinCluster(ctx); err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/akidb/akidb/cache"
+	"github.com/akidb/akidb/internal/breaker"
 	"github.com/akidb/akidb/internal/config"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/telemetry"
@@ -40,6 +41,7 @@ func runDev(ctx context.Context, p *process, demo bool) error {
 		return errors.Join(err, w.Close(ctx))
 	}
 	r := p.router()
+	breaker.Register(r, b.store)
 	q.Register(r)
 	w.Register(r)
 	return p.serveWriter(ctx, w, q, r, func(ctx context.Context) error {
@@ -62,6 +64,7 @@ func runWriter(ctx context.Context, p *process) error {
 		return err
 	}
 	r := p.router()
+	breaker.Register(r, b.store)
 	w.Register(r)
 	w.RegisterReads(r)
 	return p.serveWriter(ctx, w, nil, r, nil)
@@ -89,6 +92,7 @@ func runQuery(ctx context.Context, p *process) error {
 	}
 	defer q.Close()
 	r := p.router()
+	breaker.Register(r, b.store)
 	q.Register(r)
 	q.RegisterForwards(r)
 	return p.serve(ctx, r)
@@ -101,7 +105,7 @@ func s3Config(cfg *config.Resolved) s3blob.Config {
 
 // backend is the store a role works on, and the cache before it.
 type backend struct {
-	store blob.Store // counted, and patient with reads
+	store *blob.Guarded // over one that is counted
 	cache *cache.Cache
 	raw   io.Closer
 }
@@ -113,7 +117,9 @@ func (p *process) openBackend(ctx context.Context, residentBytes int64) (*backen
 	if err != nil {
 		return nil, err
 	}
-	store := blob.Retry(telemetry.InstrumentStore(raw, p.registry), blob.Policy{})
+	store := blob.Guard(telemetry.InstrumentStore(raw, p.registry), blob.GuardConfig{})
+	telemetry.WatchGuard(store, p.registry)
+	breaker.Watch(store, p.health, p.log)
 	c, err := cache.New(cache.Config{Bytes: p.cfg.CacheBytes - residentBytes}, store)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())

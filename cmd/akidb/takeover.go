@@ -45,7 +45,7 @@ func newTakeoverCmd() *cobra.Command {
 		}
 		defer store.Close()
 		taken, err := writer.Takeover(context.WithoutCancel(c.Context()), writer.Config{
-			Store: blob.Retry(store, blob.Policy{}), DataDir: cfg.DataDir, WAL: wal.Config{FileBytes: cfg.WALFileBytes}, MaxLogBytes: cfg.WALMaxBytes,
+			Store: blob.Guard(store, blob.GuardConfig{}), DataDir: cfg.DataDir, WAL: wal.Config{FileBytes: cfg.WALFileBytes}, MaxLogBytes: cfg.WALMaxBytes,
 			Ship: cfg.WALShip, Logger: log,
 		})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/akidb/akidb/internal/apidocs"
+	"github.com/akidb/akidb/internal/breaker"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/query"
 	"github.com/akidb/akidb/segments/blob"
@@ -33,7 +35,7 @@ type server struct {
 
 // setup is what servers are made of; the zero value will do.
 type setup struct {
-	store  blob.Store // nil: a new one
+	store  blob.Store // nil: a new one; guarded as every process's is
 	writer writer.Config
 	limits httpapi.Limits
 }
@@ -45,10 +47,15 @@ func (s setup) withDefaults() setup {
 	return s
 }
 
-// start is a server without routes but those of every process.
-func start(t testing.TB, role string) *server {
+// start is a server without routes but those of every process. The store of
+// setup gets its guard.
+func start(t testing.TB, role string, of *setup) *server {
 	t.Helper()
 	s := &server{router: httpapi.NewRouter(), health: httpapi.NewHealth(role, "v0.1.0")}
+	guard := blob.Guard(of.store, blob.GuardConfig{Attempts: 1})
+	breaker.Watch(guard, s.health, slog.New(slog.DiscardHandler))
+	breaker.Register(s.router, guard)
+	of.store = guard
 	s.health.Register(s.router, prometheus.NewRegistry())
 	apidocs.Register(s.router)
 	return s
@@ -115,7 +122,7 @@ func newQuery(t testing.TB, s setup, w query.Writer) *query.Service {
 func startDev(t testing.TB, s setup) *server {
 	t.Helper()
 	s = s.withDefaults()
-	dev := start(t, "dev")
+	dev := start(t, "dev", &s)
 	dev.writer = openWriter(t, s)
 	newQuery(t, s, localWriter{dev.writer}).Register(dev.router)
 	dev.writer.Register(dev.router)
@@ -126,7 +133,7 @@ func startDev(t testing.TB, s setup) *server {
 func startWriter(t testing.TB, s setup) *server {
 	t.Helper()
 	s = s.withDefaults()
-	ingest := start(t, "writer")
+	ingest := start(t, "writer", &s)
 	ingest.writer = openWriter(t, s)
 	ingest.writer.Register(ingest.router)
 	ingest.writer.RegisterReads(ingest.router)
@@ -146,7 +153,7 @@ func startQuery(t testing.TB, s setup, writerURL string) *server {
 		t.Cleanup(w.Close)
 		remote = w
 	}
-	pod := start(t, "query")
+	pod := start(t, "query", &s)
 	q := newQuery(t, s, remote)
 	q.Register(pod.router)
 	q.RegisterForwards(pod.router)

@@ -47,6 +47,7 @@ var cases = []struct {
 	{"RaceIfMatch", testRaceIfMatch},
 	{"RaceCounter", testRaceCounter},
 	{"RaceWholeBodies", testRaceWholeBodies},
+	{"Probe", testProbe},
 	{"List", testList},
 	{"ListOracle", testListOracle},
 	{"ListPages", testListPages},

@@ -31,6 +31,8 @@ var planted = []plant{
 	{"if-absent is look then leap", func() blob.Store { return &racyPut{Store: memblob.New(), absent: true} }, "RaceIfAbsent"},
 	{"if-match is look then leap", func() blob.Store { return &racyPut{Store: memblob.New()} }, "RaceIfMatch"},
 	{"if-match loses updates", func() blob.Store { return &racyPut{Store: memblob.New()} }, "RaceCounter"},
+	{"if-absent is look then leap", func() blob.Store { return &racyPut{Store: memblob.New(), absent: true} }, "Probe"},
+	{"if-match is look then leap", func() blob.Store { return &racyPut{Store: memblob.New()} }, "Probe"},
 	{"conditions are ignored", func() blob.Store { return &unconditional{memblob.New()} }, "IfAbsent"},
 	{"stale if-match is accepted", func() blob.Store { return &unconditional{memblob.New()} }, "IfMatch"},
 	{"refused puts are applied", func() blob.Store { return &refusesLate{memblob.New()} }, "IfAbsent"},

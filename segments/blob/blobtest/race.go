@@ -60,6 +60,18 @@ func race(t *testing.T, f fixture, key string, round int, cond blob.Condition) b
 	return versions[winner]
 }
 
+// testProbe is what a writer does before it trusts a store. The cases before it
+// ask for more: versions, and keys that come and go.
+func testProbe(t *testing.T, f fixture) {
+	if err := blob.ProbeRace(t.Context(), f, "probe/"); err != nil {
+		t.Error(err)
+	}
+	page, err := f.List(t.Context(), blob.Listing{Prefix: "probe/"})
+	if err != nil || len(page.Objects) > 0 {
+		t.Errorf("the probe left %v, %v", page.Objects, err)
+	}
+}
+
 func testRaceIfAbsent(t *testing.T, f fixture) {
 	for round := range rounds {
 		// Folders of its own: making those is part of the race.

@@ -37,9 +37,7 @@ func (s *Store) list(ctx context.Context, l blob.Listing) (blob.Page, error) {
 	for {
 		room := l.Max() - len(page.Objects) - len(page.Prefixes)
 		in.MaxKeys = aws.Int32(int32(min(room, maxListed)))
-		limited, cancel := s.within(ctx, 0)
-		out, err := s.client.ListObjectsV2(limited, in)
-		cancel()
+		out, err := s.client.ListObjectsV2(ctx, in)
 		if err != nil {
 			return blob.Page{}, err
 		}

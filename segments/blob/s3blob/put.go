@@ -58,9 +58,7 @@ func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, size in
 		return "", err
 	}
 	absent, match := conditions(cond)
-	limited, cancel := s.within(ctx, size)
-	defer cancel()
-	out, err := s.client.PutObject(limited, &s3.PutObjectInput{
+	out, err := s.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket:         &s.bucket,
 		Key:            s.full(key),
 		Body:           section,
@@ -89,9 +87,7 @@ func conditions(cond blob.Condition) (absent, match *string) {
 // putParts uploads body in parts. The condition is judged when they are put
 // together; until then there is nothing to see.
 func (s *Store) putParts(ctx context.Context, key string, body io.Reader, size int64, cond blob.Condition) (blob.Version, error) {
-	limited, cancel := s.within(ctx, 0)
-	defer cancel()
-	upload, err := s.client.CreateMultipartUpload(limited, &s3.CreateMultipartUploadInput{
+	upload, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket:            &s.bucket,
 		Key:               s.full(key),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c,
@@ -112,9 +108,8 @@ func (s *Store) finish(ctx context.Context, key string, upload *string, body io.
 		return "", err
 	}
 	absent, match := conditions(cond)
-	limited, cancel := s.within(ctx, size) // servers may copy everything now
-	defer cancel()
-	out, err := s.client.CompleteMultipartUpload(limited, &s3.CompleteMultipartUploadInput{
+	// Servers may copy everything before they answer.
+	out, err := s.client.CompleteMultipartUpload(answering(ctx, size), &s3.CompleteMultipartUploadInput{
 		Bucket:          &s.bucket,
 		Key:             s.full(key),
 		UploadId:        upload,
@@ -160,9 +155,7 @@ func (s *Store) uploadPart(ctx context.Context, key string, upload *string, numb
 	if err != nil {
 		return types.CompletedPart{}, err
 	}
-	limited, cancel := s.within(ctx, int64(len(body)))
-	defer cancel()
-	out, err := s.client.UploadPart(limited, &s3.UploadPartInput{
+	out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket:         &s.bucket,
 		Key:            s.full(key),
 		UploadId:       upload,

@@ -43,9 +43,11 @@ type Config struct {
 	// PathStyle puts the bucket into the path rather than the host name. Most
 	// servers other than AWS need it.
 	PathStyle bool
-	// Timeout is how long one request may take, plus a second for every MiB of
-	// body it sends or receives. 0 means 30 s.
-	Timeout time.Duration
+	// Stall is how long one request may go without getting on: connecting,
+	// waiting for the answer, or moving bodies at less than 16 KiB/s. A server
+	// gets a second more to answer for every MiB it was sent. 0 means 3 s: two such waits open a
+	// blob.Guarded's breaker, and no store that works is that slow for long.
+	Stall time.Duration
 	// Connections is how many idle connections to the server are kept for the
 	// next burst of parallel reads. 0 means 256.
 	Connections int
@@ -68,8 +70,8 @@ func (c Config) Validate() error {
 			problems = append(problems, fmt.Errorf("endpoint: got %q, want http://… or https://…", c.Endpoint))
 		}
 	}
-	if c.Timeout < 0 {
-		problems = append(problems, fmt.Errorf("timeout: got %v, want 0 or more", c.Timeout))
+	if c.Stall < 0 {
+		problems = append(problems, fmt.Errorf("stall: got %v, want 0 or more", c.Stall))
 	}
 	if c.Connections < 0 {
 		problems = append(problems, fmt.Errorf("connections: got %d, want 0 or more", c.Connections))
@@ -83,7 +85,6 @@ type Store struct {
 	transport *http.Transport
 	bucket    string
 	prefix    string // "" or ending in a slash
-	timeout   time.Duration
 }
 
 var _ blob.Store = (*Store)(nil)
@@ -115,7 +116,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	transport := builder.GetTransport()
 	loaded.HTTPClient = &http.Client{
-		Transport: transport,
+		Transport: watching{transport, orDefault(c.Stall, defaultStall)},
 		// S3 redirects to say that the region is wrong. Following it would hide that.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -128,7 +129,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		}),
 		transport: transport,
 		bucket:    c.Bucket,
-		timeout:   orDefault(c.Timeout, 30*time.Second),
 	}
 	if c.Prefix != "" {
 		s.prefix = c.Prefix + "/"
@@ -169,11 +169,6 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// within bounds one request that carries size bytes of body.
-func (s *Store) within(ctx context.Context, size int64) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.timeout+time.Duration(size>>20)*time.Second)
-}
-
 // Get implements blob.Store.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, blob.Version, error) {
 	b, version, err := s.get(ctx, key)
@@ -187,9 +182,7 @@ func (s *Store) get(ctx context.Context, key string) ([]byte, blob.Version, erro
 	if err := blob.CheckKey(key); err != nil {
 		return nil, "", err
 	}
-	limited, cancel := s.within(ctx, 0)
-	defer cancel()
-	out, err := s.client.GetObject(limited, &s3.GetObjectInput{Bucket: &s.bucket, Key: s.full(key)})
+	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.bucket, Key: s.full(key)})
 	if err != nil {
 		return nil, "", err
 	}
@@ -223,9 +216,7 @@ func (s *Store) readRange(ctx context.Context, key string, off int64, dst []byte
 		}
 		return err
 	}
-	limited, cancel := s.within(ctx, int64(len(dst)))
-	defer cancel()
-	out, err := s.client.GetObject(limited, &s3.GetObjectInput{
+	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{
 		Bucket: &s.bucket,
 		Key:    s.full(key),
 		Range:  aws.String(fmt.Sprintf("bytes=%d-%d", off, off+int64(len(dst))-1)),
@@ -267,9 +258,7 @@ func (s *Store) stat(ctx context.Context, key string) (blob.Object, error) {
 	if err := blob.CheckKey(key); err != nil {
 		return blob.Object{}, err
 	}
-	limited, cancel := s.within(ctx, 0)
-	defer cancel()
-	out, err := s.client.HeadObject(limited, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.full(key)})
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.full(key)})
 	if status(err) == http.StatusNotFound {
 		// The answer to HEAD has no body to say whether it is the key or the
 		// whole bucket that is missing. A GET does.
@@ -288,9 +277,7 @@ func (s *Store) stat(ctx context.Context, key string) (blob.Object, error) {
 func (s *Store) Delete(ctx context.Context, key string) error {
 	err := blob.CheckKey(key)
 	if err == nil {
-		limited, cancel := s.within(ctx, 0)
-		defer cancel()
-		_, err = s.client.DeleteObject(limited, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.full(key)})
+		_, err = s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.full(key)})
 		err = classify(ctx, err)
 	}
 	if err != nil && !errors.Is(err, blob.ErrNotFound) {

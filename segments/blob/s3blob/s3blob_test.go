@@ -183,14 +183,15 @@ func TestConnectionLost(t *testing.T) {
 	}
 }
 
-func TestTimeout(t *testing.T) {
+// TestBlackHole has a server that takes requests and answers none.
+func TestBlackHole(t *testing.T) {
 	answered := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-answered }))
 	defer server.Close()
 	defer close(answered)
 	s3test.Endpoint{Region: "us-east-1", AccessKey: "a", SecretKey: "s"}.Setenv(t)
 	s, err := s3blob.Open(t.Context(), s3blob.Config{
-		Bucket: "bucket", Endpoint: server.URL, PathStyle: true, Timeout: time.Millisecond,
+		Bucket: "bucket", Endpoint: server.URL, PathStyle: true, Stall: time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -313,9 +314,9 @@ func TestConnectionsAreKept(t *testing.T) {
 }
 
 func TestConfigReportsEveryProblem(t *testing.T) {
-	c := s3blob.Config{Bucket: "a/b", Prefix: "/x", Endpoint: "host:1", Timeout: -1, Connections: -1}
+	c := s3blob.Config{Bucket: "a/b", Prefix: "/x", Endpoint: "host:1", Stall: -1, Connections: -1}
 	_, err := s3blob.Open(t.Context(), c)
-	for _, want := range []string{"bucket", "prefix", "endpoint", "timeout", "connections"} {
+	for _, want := range []string{"bucket", "prefix", "endpoint", "stall", "connections"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want something about %s", err, want)
 		}

@@ -2,7 +2,8 @@
 //
 // The server is a program of its own, which `make tools` installs. A test that
 // needs it fails where it is missing, unless AKIDB_TEST_NO_S3=1 says that this
-// is known; then it is skipped.
+// is known; then it is skipped. An older version, whose conditional puts are
+// not atomic, is there to see that it is refused.
 package s3test
 
 import (
@@ -56,7 +57,27 @@ func (e Endpoint) Setenv(t testing.TB) {
 // Start runs a server with one empty bucket until t and its subtests are done.
 func Start(t testing.TB) Endpoint {
 	t.Helper()
-	program := find(t)
+	return serve(t, find(t))
+}
+
+// StartUnsound is Start for versitygw 1.7.0, which lets several of those that
+// race for a conditional put win. Where it is missing t is skipped, unless
+// AKIDB_TEST_REQUIRE_TOOLS=1 makes that a failure.
+func StartUnsound(t testing.TB) Endpoint {
+	t.Helper()
+	const name = "versitygw-1.7.0"
+	program, err := installed(name)
+	if err != nil {
+		if os.Getenv("AKIDB_TEST_REQUIRE_TOOLS") == "1" {
+			t.Fatalf("no unsound S3 server to test with: run make tools: %v", err)
+		}
+		t.Skipf("SKIPPED, NOTHING WAS TESTED ON AN UNSOUND STORE: run make tools: %v", err)
+	}
+	return serve(t, program)
+}
+
+func serve(t testing.TB, program string) Endpoint {
+	t.Helper()
 	root := t.TempDir()
 	e := Endpoint{
 		Region:    "us-east-1",
@@ -90,7 +111,7 @@ func find(t testing.TB) string {
 	}
 	program, err := os.Getenv("AKIDB_TEST_VERSITYGW"), error(nil)
 	if program == "" {
-		program, err = installed()
+		program, err = installed("versitygw")
 	} else {
 		_, err = os.Stat(program)
 	}
@@ -100,19 +121,19 @@ func find(t testing.TB) string {
 	return program
 }
 
-// installed looks for .tools/versitygw here and in every folder above.
-func installed() (string, error) {
+// installed looks for .tools/name here and in every folder above.
+func installed(name string) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for {
-		program := filepath.Join(dir, ".tools", "versitygw")
+		program := filepath.Join(dir, ".tools", name)
 		if _, err := os.Stat(program); err == nil {
 			return program, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("no .tools/versitygw here or above")
+			return "", fmt.Errorf("no .tools/%s here or above", name)
 		}
 		dir = filepath.Dir(dir)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akidb/segments/blob/memblob"
 )
 
-func TestRetryConformance(t *testing.T) {
-	blobtest.Run(t, func(*testing.T) blob.Store { return blob.Retry(memblob.New(), blob.Policy{}) })
+func TestGuardConformance(t *testing.T) {
+	blobtest.Run(t, func(*testing.T) blob.Store { return blob.Guard(memblob.New(), blob.GuardConfig{}) })
 }
 
 // everyCall makes each kind of call but Put.
@@ -42,7 +42,7 @@ func TestRetryOutlastsShortOutages(t *testing.T) {
 			s := newFaulty(t)
 			s.Inject(faultblob.All(faultblob.On(op), faultblob.First(2)), faultblob.Fail(blob.ErrUnavailable))
 			begin := time.Now()
-			if err := call(t.Context(), blob.Retry(s, blob.Policy{Attempts: 3, FirstDelay: time.Second})); err != nil {
+			if err := call(t.Context(), blob.Guard(s, blob.GuardConfig{Attempts: 3, FirstDelay: time.Second})); err != nil {
 				t.Errorf("%v: %v", op, err)
 			}
 			if n := s.Count(op).Calls; n != 3 {
@@ -60,7 +60,7 @@ func TestRetryGivesUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newFaulty(t)
 			s.Down()
-			if err := call(t.Context(), blob.Retry(s, blob.Policy{})); !errors.Is(err, blob.ErrUnavailable) {
+			if err := call(t.Context(), blob.Guard(s, blob.GuardConfig{})); !errors.Is(err, blob.ErrUnavailable) {
 				t.Errorf("%v: got %v, want %v", op, err, blob.ErrUnavailable)
 			}
 			if n := s.Count(op).Calls; n != 4 {
@@ -75,7 +75,7 @@ func TestRetryOnlyWhatMayPass(t *testing.T) {
 	for op, call := range everyCall {
 		s := newFaulty(t)
 		s.Inject(faultblob.On(op), faultblob.Fail(other))
-		if err := call(t.Context(), blob.Retry(s, blob.Policy{})); !errors.Is(err, other) || s.Count(op).Calls != 1 {
+		if err := call(t.Context(), blob.Guard(s, blob.GuardConfig{})); !errors.Is(err, other) || s.Count(op).Calls != 1 {
 			t.Errorf("%v: got %v after %d calls, want %v after 1", op, err, s.Count(op).Calls, other)
 		}
 	}
@@ -84,7 +84,7 @@ func TestRetryOnlyWhatMayPass(t *testing.T) {
 func TestRetryNeverRepeatsAPut(t *testing.T) {
 	s := newFaulty(t)
 	s.Down()
-	_, err := blob.Retry(s, blob.Policy{}).Put(t.Context(), "k", strings.NewReader("y"), 1, blob.Condition{})
+	_, err := blob.Guard(s, blob.GuardConfig{}).Put(t.Context(), "k", strings.NewReader("y"), 1, blob.Condition{})
 	if n := s.Count(faultblob.Put).Calls; !errors.Is(err, blob.ErrUnavailable) || n != 2 { // one is newFaulty's
 		t.Errorf("got %v after %d puts, want %v after 1", err, n-1, blob.ErrUnavailable)
 	}
@@ -97,7 +97,7 @@ func TestRetryEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			_, err := blob.Retry(s, blob.Policy{Attempts: 1000, FirstDelay: time.Hour, MaxDelay: time.Hour}).Stat(ctx, "k")
+			_, err := blob.Guard(s, blob.GuardConfig{Attempts: 1000, FirstDelay: time.Hour, MaxDelay: time.Hour}).Stat(ctx, "k")
 			done <- err
 		}()
 		synctest.Wait() // for the first delay
@@ -109,11 +109,47 @@ func TestRetryEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestPolicyReportsEveryProblem(t *testing.T) {
-	err := blob.Policy{Attempts: -1, FirstDelay: -1, MaxDelay: -1}.Validate()
-	for _, want := range []string{"attempts", "first delay", "max delay"} {
+func TestGuardConfigReportsEveryProblem(t *testing.T) {
+	err := blob.GuardConfig{Attempts: -1, FirstDelay: -1, MaxDelay: -1, RetryBurst: -1, RetryEvery: -1, OpenFor: -1}.Validate()
+	for _, want := range []string{"attempts", "first delay", "max delay", "retry burst", "retry every", "open for"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want something about %s", err, want)
 		}
 	}
+}
+
+// TestRetryBudget: all calls together retry only so often, and get more with
+// time.
+func TestRetryBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty(t)
+		other := errors.New("access denied") // keeps the breaker closed
+		s.Inject(faultblob.All(faultblob.On(faultblob.Stat), func(c faultblob.Call) bool { return c.Index%2 == 0 }), faultblob.Fail(blob.ErrUnavailable))
+		s.Inject(faultblob.On(faultblob.Stat), faultblob.Fail(other))
+		g := blob.Guard(s, blob.GuardConfig{RetryBurst: 3, RetryEvery: time.Hour})
+		stat := func() error { _, err := g.Stat(t.Context(), "k"); return err }
+		for i := range 3 {
+			if err := stat(); !errors.Is(err, other) {
+				t.Errorf("call %d: got %v, want %v from a retry", i, err, other)
+			}
+		}
+		begin := time.Now()
+		if err := stat(); !errors.Is(err, blob.ErrUnavailable) || time.Since(begin) > 0 {
+			t.Errorf("without a budget: got %v after %v, want %v at once", err, time.Since(begin), blob.ErrUnavailable)
+		}
+		if made, refused := g.Retries(); made != 3 || refused != 1 {
+			t.Errorf("got %d retries, %d refused; want 3, 1", made, refused)
+		}
+		time.Sleep(time.Hour)
+		_ = stat() // so that the number of calls is even
+		if err := stat(); !errors.Is(err, other) {
+			t.Errorf("after an hour: got %v, want %v from a retry", err, other)
+		}
+		if err := stat(); !errors.Is(err, blob.ErrUnavailable) {
+			t.Errorf("after an hour: got %v, want no second retry", err)
+		}
+		if made, refused := g.Retries(); made != 4 || refused != 2 {
+			t.Errorf("after an hour: got %d retries, %d refused; want 4, 2", made, refused)
+		}
+	})
 }
