@@ -20,6 +20,7 @@ import (
 	"github.com/akidb/akidb/segments/columns"
 	"github.com/akidb/akidb/segments/ivfpq"
 	"github.com/akidb/akidb/segments/manifest"
+	"github.com/akidb/akidb/segments/verify"
 	"github.com/akidb/akidb/writer/wal"
 )
 
@@ -329,6 +330,11 @@ func (p *player) audit() {
 		p.clock.advance(2 * time.Hour)
 	}
 	p.w.Sweep(ctx)
+	report, err := verify.Store(ctx, p.store, verify.Options{Now: p.clock.now})
+	p.must(err)
+	for _, problem := range report.Problems {
+		p.t.Error(problem)
+	}
 	want := map[string]bool{clusterKey: true}
 	for _, c := range p.w.catalog.all() {
 		cur, snap := c.log.Newest()

@@ -20,6 +20,7 @@ var edges = []edge{
 	{"segments/manifest/...", []string{"segments/blob/..."}},
 	{"segments/columns/...", []string{"kernels/..."}},
 	{"segments", []string{"segments/..."}},
+	{"segments/verify", []string{"segments/..."}},
 	{"cache/...", []string{"segments/blob/..."}},
 	{"writer/...", []string{"segments/...", "kernels/...", "internal/...", "api/..."}},
 	{"query/...", []string{"segments/...", "cache/...", "kernels/...", "internal/...", "api/..."}},
@@ -52,7 +53,7 @@ var fences = []fence{
 	{module: "github.com/dgraph-io/ristretto", places: []string{"cache"}},
 	{module: "github.com/hashicorp/golang-lru", places: []string{"cache", "query"}},
 	{module: "github.com/cockroachdb/pebble/v2/vfs", places: []string{"writer/wal"}},
-	{module: "github.com/RoaringBitmap/roaring", places: []string{"segments", "segments/columns", "query", "writer"}},
+	{module: "github.com/RoaringBitmap/roaring", places: []string{"segments", "segments/columns", "segments/verify", "query", "writer"}},
 
 	// The HTTP edge and what else only the rim of a process needs.
 	{module: "github.com/valyala/fasthttp", places: []string{"internal/httpapi", "internal/apidocs/...", "internal/breaker", "internal/telemetry", "query", "writer", "cmd/..."}},

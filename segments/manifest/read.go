@@ -44,6 +44,20 @@ func ReadBody(ctx context.Context, store blob.Store, link Link) (*Snapshot, erro
 	return s, err
 }
 
+// ReadUnlinked returns the body at a key that no link vouches for. It says
+// nothing of whether the version was ever committed.
+func ReadUnlinked(ctx context.Context, store blob.Store, key string) (*Snapshot, error) {
+	b, _, err := store.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeBody(b)
+	if err != nil {
+		return nil, fmt.Errorf("decode %q: %w", key, err)
+	}
+	return s, nil
+}
+
 // History returns the snapshots behind from, newest first, checking that every
 // body has the hash its child promised and that the two fit together. It ends
 // after version 1 or with the first error, which is blob.ErrNotFound where
