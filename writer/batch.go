@@ -39,6 +39,9 @@ type batch struct {
 	ops  []memtable.Op
 	at   map[string]int // id → its operation
 	rows int            // taken, repeated ids included
+
+	arena     []float32 // for vectors to come
+	arenaRows int       // of the last one made
 }
 
 func newBatch(limits httpapi.Limits, meta manifest.Collection) *batch {
@@ -57,6 +60,19 @@ func (b *batch) parse(mediaType string, body []byte) error {
 }
 
 func (b *batch) parseJSON(body []byte) error {
+	s := scanner{batch: b, b: body}
+	if ops, ok := s.body(); ok {
+		b.at, b.ops = make(map[string]int, len(ops)), make([]memtable.Op, 0, len(ops))
+		for _, op := range ops {
+			b.take(op)
+		}
+		return nil
+	}
+	return b.decodeJSON(body)
+}
+
+// decodeJSON is parseJSON without the shortcut.
+func (b *batch) decodeJSON(body []byte) error {
 	u := upsertBody{Vectors: httpapi.List[rowBody]{Most: b.limits.BatchRows}}
 	if err := httpapi.DecodeJSON(body, &u); err != nil {
 		return err
@@ -85,12 +101,16 @@ func (b *batch) parseJSON(body []byte) error {
 // parseLines reads one row a line. Empty lines are nothing.
 func (b *batch) parseLines(body []byte) error {
 	number := 0
+	s := scanner{batch: b}
 	for line := range bytes.Lines(body) {
 		number++
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		if err := b.parseLine(line); err != nil {
+		if b.scanLine(&s, line) {
+			continue
+		}
+		if err := b.decodeLine(line); err != nil {
 			if e, ok := errors.AsType[*httpapi.Error](err); ok {
 				located := *e
 				located.Message = fmt.Sprintf("line %d: %s", number, e.Message)
@@ -102,7 +122,20 @@ func (b *batch) parseLines(body []byte) error {
 	return asError(b.limits.CheckRows("the body", b.rows))
 }
 
-func (b *batch) parseLine(line []byte) error {
+// scanLine takes a row if s can read it.
+func (b *batch) scanLine(s *scanner, line []byte) bool {
+	arena := b.arena
+	s.b, s.at = line, 0
+	op, ok := s.row()
+	if !ok || !s.atEnd() || b.rows == b.limits.BatchRows {
+		b.arena = arena
+		return false
+	}
+	b.take(op)
+	return true
+}
+
+func (b *batch) decodeLine(line []byte) error {
 	var row rowBody
 	prefix := fmt.Sprintf("vectors[%d]", b.rows)
 	if err := httpapi.DecodeJSON(line, &row); err != nil {
@@ -160,14 +193,35 @@ func (b *batch) add(prefix string, row rowBody) error {
 	if err != nil {
 		return err
 	}
+	b.take(op)
+	return nil
+}
+
+func (b *batch) take(op memtable.Op) {
 	b.rows++
 	if i, ok := b.at[op.ID]; ok {
 		b.ops[i] = op
-		return nil
+		return
 	}
 	b.at[op.ID] = len(b.ops)
 	b.ops = append(b.ops, op)
-	return nil
+}
+
+// arenaNumbers bounds how many numbers share an allocation, unless one vector
+// has more.
+const arenaNumbers = 64 << 10
+
+// newVector returns room for a vector. Vectors share allocations, each of twice
+// as many as the last one, so that a single row takes no more than it needs.
+func (b *batch) newVector() []float32 {
+	dim := b.meta.Dimension
+	if len(b.arena) == 0 {
+		b.arenaRows = min(max(1, 2*b.arenaRows), max(1, arenaNumbers/dim))
+		b.arena = make([]float32, b.arenaRows*dim)
+	}
+	v := b.arena[:dim:dim]
+	b.arena = b.arena[dim:]
+	return v
 }
 
 func (b *batch) check(prefix string, row rowBody) (memtable.Op, error) {
