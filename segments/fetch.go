@@ -80,6 +80,11 @@ func (v *View) Metadata(ctx context.Context, at []Location) ([][]byte, error) {
 	return gather(ctx, v, at, (*Reader).Metadata)
 }
 
+// Seqs returns the sequence numbers of rows, in the order asked for.
+func (v *View) Seqs(ctx context.Context, at []Location) ([]uint64, error) {
+	return gather(ctx, v, at, (*Reader).Seqs)
+}
+
 // Vectors returns the vectors of rows as they were given, len(at) × dim.
 func (v *View) Vectors(ctx context.Context, at []Location) ([]float32, error) {
 	dim := v.Snapshot.Collection.Dimension

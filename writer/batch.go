@@ -20,14 +20,16 @@ type rowBody struct {
 	ID       string         `json:"id"`
 	Vector   httpapi.Vector `json:"vector"`
 	Metadata jsontext.Value `json:"metadata"`
+	condition
 }
 
-// upsertBody is either one row or a batch.
+// upsertBody is either one row or a batch, of which if_absent holds for all rows.
 type upsertBody struct {
 	ID       *string               `json:"id"`
 	Vector   httpapi.Vector        `json:"vector"`
 	Metadata jsontext.Value        `json:"metadata"`
 	Vectors  httpapi.List[rowBody] `json:"vectors"`
+	condition
 }
 
 // batch turns a request body into operations, checking every row on the way:
@@ -40,8 +42,12 @@ type batch struct {
 	at   map[string]int // id → its operation
 	rows int            // taken, repeated ids included
 
+	claims  []claim
+	claimed map[string]struct{} // ids of claims
+
 	arena     []float32 // for vectors to come
 	arenaRows int       // of the last one made
+	raw       []byte    // of one vector in base64
 }
 
 func newBatch(limits httpapi.Limits, meta manifest.Collection) *batch {
@@ -52,7 +58,7 @@ func newBatch(limits httpapi.Limits, meta manifest.Collection) *batch {
 func (b *batch) parse(mediaType string, body []byte) error {
 	switch mediaType {
 	case httpapi.TypeNDJSON:
-		return b.parseLines(body)
+		return b.parseLines(body, b.parseLine)
 	case httpapi.TypeParquet:
 		return b.parseParquet(body)
 	}
@@ -62,7 +68,7 @@ func (b *batch) parse(mediaType string, body []byte) error {
 func (b *batch) parseJSON(body []byte) error {
 	s := scanner{batch: b, b: body}
 	if ops, ok := s.body(); ok {
-		b.at, b.ops = make(map[string]int, len(ops)), make([]memtable.Op, 0, len(ops))
+		b.at, b.ops = make(map[string]int, len(ops)), ops[:0] // take writes no further than was read
 		for _, op := range ops {
 			b.take(op)
 		}
@@ -82,15 +88,16 @@ func (b *batch) decodeJSON(body []byte) error {
 			return httpapi.Unprocessable("missing_field", "id", "id is missing").
 				WithHint(`a body is one {"id", "vector", "metadata"} or {"vectors": [ … ]} of them`)
 		}
-		return b.add("", rowBody{*u.ID, u.Vector, u.Metadata})
+		return b.add("", rowBody{*u.ID, u.Vector, u.Metadata, u.condition})
 	}
-	if u.ID != nil || u.Vector != nil || u.Metadata != nil {
+	if u.ID != nil || u.Vector != nil || u.Metadata != nil || u.IfVersion != nil {
 		return httpapi.Unprocessable("ambiguous_body", "vectors", "the body has both vectors and the fields of a single one")
 	}
 	if e := b.limits.CheckRows("vectors", u.Vectors.Count); e != nil {
 		return e
 	}
 	for i, row := range u.Vectors.Items {
+		row.IfAbsent = row.IfAbsent || u.IfAbsent
 		if err := b.add(fmt.Sprintf("vectors[%d].", i), row); err != nil {
 			return err
 		}
@@ -99,18 +106,14 @@ func (b *batch) decodeJSON(body []byte) error {
 }
 
 // parseLines reads one row a line. Empty lines are nothing.
-func (b *batch) parseLines(body []byte) error {
+func (b *batch) parseLines(body []byte, parse func([]byte) error) error {
 	number := 0
-	s := scanner{batch: b}
 	for line := range bytes.Lines(body) {
 		number++
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		if b.scanLine(&s, line) {
-			continue
-		}
-		if err := b.decodeLine(line); err != nil {
+		if err := parse(line); err != nil {
 			if e, ok := errors.AsType[*httpapi.Error](err); ok {
 				located := *e
 				located.Message = fmt.Sprintf("line %d: %s", number, e.Message)
@@ -122,19 +125,20 @@ func (b *batch) parseLines(body []byte) error {
 	return asError(b.limits.CheckRows("the body", b.rows))
 }
 
-// scanLine takes a row if s can read it.
-func (b *batch) scanLine(s *scanner, line []byte) bool {
+func (b *batch) parseLine(line []byte) error {
 	arena := b.arena
-	s.b, s.at = line, 0
+	s := scanner{batch: b, b: line}
 	op, ok := s.row()
-	if !ok || !s.atEnd() || b.rows == b.limits.BatchRows {
-		b.arena = arena
-		return false
+	_, claimed := b.claimed[op.ID]
+	if ok && s.atEnd() && !claimed && b.rows < b.limits.BatchRows {
+		b.take(op)
+		return nil
 	}
-	b.take(op)
-	return true
+	b.arena = arena
+	return b.decodeLine(line)
 }
 
+// decodeLine is parseLine without the shortcut.
 func (b *batch) decodeLine(line []byte) error {
 	var row rowBody
 	prefix := fmt.Sprintf("vectors[%d]", b.rows)
@@ -169,7 +173,7 @@ func (b *batch) parseParquet(body []byte) error {
 			if b.rows == b.limits.BatchRows {
 				return asError(b.limits.CheckRows("the file", b.rows+1))
 			}
-			row := rowBody{strings.Clone(r.ID), slices.Clone(r.Vector), slices.Clone(r.Metadata)}
+			row := rowBody{ID: strings.Clone(r.ID), Vector: slices.Clone(r.Vector), Metadata: slices.Clone(r.Metadata)}
 			if err := b.add(fmt.Sprintf("vectors[%d].", b.rows), row); err != nil {
 				return err
 			}
@@ -191,6 +195,9 @@ func malformedParquet(err error) *httpapi.Error {
 func (b *batch) add(prefix string, row rowBody) error {
 	op, err := b.check(prefix, row)
 	if err != nil {
+		return err
+	}
+	if err := b.claim(prefix, op.ID, row.condition); err != nil {
 		return err
 	}
 	b.take(op)

@@ -19,7 +19,6 @@ type scanner struct {
 	batch *batch
 	b     []byte
 	at    int
-	raw   []byte // of a base64 vector
 }
 
 // body reads a whole JSON body.
@@ -37,9 +36,13 @@ func (s *scanner) body() ([]memtable.Op, bool) {
 		return nil, false
 	}
 	for {
+		began := s.at
 		op, ok := s.row()
 		if !ok || len(ops) == s.batch.limits.BatchRows {
 			return nil, false
+		}
+		if ops == nil { // rows are usually of about one size
+			ops = make([]memtable.Op, 0, min(s.batch.limits.BatchRows, 1+len(s.b)/(s.at-began)))
 		}
 		ops = append(ops, op)
 		if s.next(',') {
@@ -115,16 +118,17 @@ func (s *scanner) vector(op *memtable.Op) bool {
 	if len(text) != base64.RawStdEncoding.EncodedLen(size) {
 		return false
 	}
-	if s.raw == nil {
-		s.raw = make([]byte, size)
+	if s.batch.raw == nil {
+		s.batch.raw = make([]byte, size)
 	}
+	raw := s.batch.raw
 	// Line breaks, which JSON forbids and Decode passes over, make it less.
-	if n, err := base64.RawStdEncoding.Decode(s.raw, text); err != nil || n != size {
+	if n, err := base64.RawStdEncoding.Decode(raw, text); err != nil || n != size {
 		return false
 	}
 	op.Vector = s.batch.newVector()
 	for i := range op.Vector {
-		op.Vector[i] = math.Float32frombits(binary.LittleEndian.Uint32(s.raw[4*i:]))
+		op.Vector[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
 	}
 	return s.batch.checkValues("", op.Vector) == nil
 }
