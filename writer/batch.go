@@ -155,13 +155,19 @@ func (b *batch) decodeLine(line []byte) error {
 }
 
 func (b *batch) parseParquet(body []byte) error {
-	im, err := columns.OpenImport(bytes.NewReader(body), int64(len(body)), columns.ImportConfig{MetadataBytes: b.limits.MetadataBytes})
+	im, err := columns.OpenImport(bytes.NewReader(body), int64(len(body)), columns.ImportConfig{
+		MetadataBytes: b.limits.MetadataBytes, Bytes: int64(b.limits.BatchBytes),
+	})
+	if large, ok := errors.AsType[*columns.SizeError](err); ok {
+		return b.rowsTooLarge(large.Size)
+	}
 	if err != nil {
 		return malformedParquet(err)
 	}
 	if e := b.limits.CheckRows("the file", int(min(im.Rows(), int64(b.limits.BatchRows)+1))); e != nil {
 		return e
 	}
+	size := int64(0)
 	err = im.Scan(0, func(rows []columns.ImportRow) error {
 		for _, r := range rows {
 			if large, ok := errors.AsType[*columns.MetadataSizeError](r.Err); ok {
@@ -173,7 +179,14 @@ func (b *batch) parseParquet(body []byte) error {
 			if b.rows == b.limits.BatchRows {
 				return asError(b.limits.CheckRows("the file", b.rows+1))
 			}
-			row := rowBody{ID: strings.Clone(r.ID), Vector: slices.Clone(r.Vector), Metadata: slices.Clone(r.Metadata)}
+			row := rowBody{ID: r.ID, Vector: r.Vector, Metadata: slices.Clone(r.Metadata)}
+			if size += int64(len(r.ID) + 4*len(r.Vector) + len(r.Metadata)); size > int64(b.limits.BatchBytes) {
+				return b.rowsTooLarge(size)
+			}
+			if len(r.Vector) == b.meta.Dimension { // else add refuses it
+				row.Vector = b.newVector()
+				copy(row.Vector, r.Vector)
+			}
 			if err := b.add(fmt.Sprintf("vectors[%d].", b.rows), row); err != nil {
 				return err
 			}
@@ -184,6 +197,13 @@ func (b *batch) parseParquet(body []byte) error {
 		return malformedParquet(err)
 	}
 	return err
+}
+
+// rowsTooLarge is the answer to a file that is small only as long as it is
+// compressed or a dictionary stands for its rows.
+func (b *batch) rowsTooLarge(size int64) *httpapi.Error {
+	return httpapi.TooLarge("body_too_large", "", "the file's rows have at least %d bytes; at most %d are allowed", size, b.limits.BatchBytes).
+		WithHint("send several smaller batches")
 }
 
 func malformedParquet(err error) *httpapi.Error {

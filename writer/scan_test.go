@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/segments/columns"
 	"github.com/akidb/akidb/segments/manifest"
 )
 
@@ -256,6 +258,60 @@ func TestScanningTakesLittleMemory(t *testing.T) {
 	// A handful of allocations a row: its id, and its share of what rows share.
 	if got := after.Mallocs - before.Mallocs; got > 2*2000 {
 		t.Errorf("%d allocations for 2000 rows", got)
+	}
+}
+
+// TestParquetBodiesAreBounded: what a small file holds is bounded as a body is.
+// The rows of testdata/dictionary.parquet, 200 of two dimensions, share one text
+// of 60,000 bytes by a dictionary; ours are compressed.
+func TestParquetBodiesAreBounded(t *testing.T) {
+	const limit = 2 << 20
+	dictionary, err := os.ReadFile("testdata/dictionary.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compressed bytes.Buffer
+	w, err := columns.NewWriter(&compressed, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		row := columns.Row{ID: strconv.Itoa(i), Vector: []float32{1, 2}, Metadata: fmt.Appendf(nil, `{"x":%q}`, strings.Repeat("x", 60000))}
+		if err := w.Append([]columns.Row{row}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string][]byte{"compressed": compressed.Bytes(), "dictionary": dictionary} {
+		if len(file) > limit/8 {
+			t.Fatalf("%s: %d bytes are not few", name, len(file))
+		}
+		for _, fits := range []bool{true, false} {
+			limits := httpapi.Limits{}.WithDefaults()
+			if !fits {
+				limits.BatchBytes = limit
+			}
+			b := newBatch(limits, manifest.Collection{Dimension: 2})
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := b.parse(httpapi.TypeParquet, file)
+			runtime.ReadMemStats(&after)
+			if fits {
+				if err != nil || b.rows != 200 {
+					t.Errorf("%s: %d rows, %v", name, b.rows, err)
+				}
+				continue
+			}
+			if e, ok := errors.AsType[*httpapi.Error](err); !ok || e.Status != 413 || e.Code != "body_too_large" {
+				t.Errorf("%s: %v", name, err)
+			}
+			// What reads a file takes about this much for itself.
+			if got, most := after.TotalAlloc-before.TotalAlloc, uint64(2*limit+6<<20); got > most {
+				t.Errorf("%s: %d bytes allocated, want at most %d", name, got, most)
+			}
+		}
 	}
 }
 
