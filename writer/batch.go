@@ -74,6 +74,7 @@ func (b *batch) parseJSON(body []byte) error {
 		}
 		return nil
 	}
+	b.arena, b.arenaRows = nil, 0
 	return b.decodeJSON(body)
 }
 

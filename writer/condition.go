@@ -25,6 +25,9 @@ type claim struct {
 // claim takes note of a row's condition. An id with one comes once: after the
 // first row of a batch nobody could say which version the second one means.
 func (b *batch) claim(prefix, id string, c condition) error {
+	if !c.given() && b.claimed == nil {
+		return nil
+	}
 	if c.IfAbsent && c.IfVersion != nil {
 		return httpapi.Unprocessable("ambiguous_condition", prefix+"if_version", "%sif_version is given beside if_absent", prefix)
 	}
