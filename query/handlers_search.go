@@ -25,6 +25,7 @@ type resultJSON struct {
 	Score    float32        `json:"score"`
 	Metadata jsontext.Value `json:"metadata,omitempty"`
 	Vector   httpapi.Vector `json:"vector,omitempty"`
+	Version  uint64         `json:"version,omitzero"`
 }
 
 // searchResponse answers one search.
@@ -174,11 +175,14 @@ func respond(a *ask, run *run, hits []hit, u usage, took time.Duration) searchRe
 	}
 	for i, h := range hits {
 		res := resultJSON{ID: h.id, Score: run.metric.ScoreOf(h.distance)}
-		if a.withMetadata {
+		if a.want.metadata {
 			res.Metadata = jsonOrNull(h.metadata)
 		}
-		if a.withVector {
+		if a.want.vector {
 			res.Vector = h.vector
+		}
+		if a.want.version {
+			res.Version = h.version
 		}
 		resp.Results[i] = res
 	}
