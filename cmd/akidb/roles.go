@@ -140,7 +140,7 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int) 
 	}
 	return writer.Open(ctx, writer.Config{
 		Store: b.store, Ranges: b.cache, DataDir: p.cfg.DataDir,
-		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, BuildWorkers: buildWorkers,
+		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, CompactMemory: p.cfg.CompactMemory, BuildWorkers: buildWorkers,
 		WAL: wal.Config{FileBytes: p.cfg.WALFileBytes}, MaxLogBytes: p.cfg.WALMaxBytes,
 		Ship: p.cfg.WALShip, ShipEvery: p.cfg.WALShipInterval,
 		Logger: p.log, Registerer: p.registry,
