@@ -140,6 +140,8 @@ func sameMoment(a, b *moment) bool { return a == nil && b == nil || a != nil && 
 // answer runs searches together on a state. What is read from the store for one
 // of them counts for all. field names the vector of a search.
 func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask, field func(i int) string) ([]searchResponse, error) {
+	s.searching.Add(1)
+	defer s.searching.Add(-1)
 	began := s.cfg.Now()
 	var used cache.Usage
 	ctx = cache.WithUsage(ctx, &used)

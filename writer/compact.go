@@ -177,6 +177,9 @@ func (c *collection) compactAll() error {
 // merge puts one segment without dead rows in the place of those with the given
 // ids.
 func (c *collection) merge(ctx context.Context, ids []string) error {
+	if yield := c.w.cfg.Yield; yield != nil {
+		ctx = ivfpq.WithYield(ctx, yield)
+	}
 	s := c.state()
 	view := s.view
 	m := newMerging(view, ids)

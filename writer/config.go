@@ -51,6 +51,9 @@ type Config struct {
 	// BuildWorkers is how many cores the build of a segment uses. 0 means all of
 	// them; fewer leave something for searches in the same process.
 	BuildWorkers int
+	// Yield, if set, is called before every small part of a compaction and may
+	// wait for what is more urgent, such as searches in the same process.
+	Yield func()
 	// TierSegments is how many segments of about one size are merged into one.
 	// 0 means 8; at least 2.
 	TierSegments int
