@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/internal/token"
 	"github.com/akidb/akidb/segments/manifest"
@@ -61,6 +60,7 @@ func (c *collection) apply(ctx context.Context, w *write) (token.Token, error) {
 		}
 	}
 	if err != nil {
+		c.w.noRoom(err)
 		return token.Token{}, fmt.Errorf("write to collection %q: %w", c.meta.Name, err)
 	}
 	if _, err := ticket.Wait(ctx); err != nil {
@@ -99,22 +99,6 @@ func (c *collection) enqueue(rec *wal.Record, w *write) (*wal.Ticket, error) {
 	return ticket, nil
 }
 
-// admit refuses writes while the Writer cannot take more.
-func (w *Writer) admit() error {
-	if err := w.refusal(); err != nil {
-		return err
-	}
-	if got := w.unflushed.Load(); got > w.cfg.MaxUnflushedBytes {
-		return httpapi.TooManyRequests("flush_behind", retryStore,
-			"%d bytes of rows wait to be flushed to the object store; at most %d are kept in memory", got, w.cfg.MaxUnflushedBytes)
-	}
-	if got, limit := w.log.Size(), w.cfg.MaxLogBytes/5*4; got > limit {
-		return httpapi.TooManyRequests("flush_behind", retryStore,
-			"the log holds %d bytes that wait to be flushed to the object store; writes are taken up to %d", got, limit)
-	}
-	return nil
-}
-
 // applied is called by the log for every record, in order, once it is durable.
 func (w *Writer) applied(rec wal.Record, _ wal.Position) {
 	if c := w.catalog.byWAL(rec.Collection); c != nil {
@@ -141,8 +125,9 @@ func (c *collection) applied(rec *wal.Record) {
 	}
 }
 
-// absorb adds operations to the active table and says whether it is now large
-// enough to flush. Callers hold mu.
+// absorb adds operations to the active table and says whether that is now large
+// enough to flush. It grows no further then, however long the flush before it
+// takes: what a flush needs of memory and disk is bounded. Callers hold mu.
 func (c *collection) absorb(ops []memtable.Op) (due bool) {
 	if c.active.Snapshot().Count() == 0 {
 		c.oldest = c.w.cfg.Now()
@@ -151,7 +136,11 @@ func (c *collection) absorb(ops []memtable.Op) (due bool) {
 	c.active.Apply(ops)
 	after := c.active.Bytes()
 	c.w.unflushed.Add(after - before)
-	return after >= c.w.cfg.FlushBytes
+	if after < c.w.cfg.FlushBytes {
+		return false
+	}
+	c.rotate()
+	return true
 }
 
 func encodePayload(dim int, w *write) []byte {

@@ -24,6 +24,9 @@ const bootParallel = 16
 // boot brings the Writer to where the last process was: the store's collections
 // claimed, what only the log holds in memtables.
 func (w *Writer) boot(ctx context.Context) error {
+	if err := w.openDisk(); err != nil {
+		return fmt.Errorf("open writer: %w", err)
+	}
 	if err := w.joinCluster(ctx); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
@@ -48,7 +51,8 @@ func (w *Writer) boot(ctx context.Context) error {
 	if err := w.claimAll(ctx); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
-	w.metrics.watch(w.log, w.unflushed.Load)
+	w.metrics.watch(w.log, w.cfg.MaxLogBytes, w.unflushed.Load)
+	w.relieve()
 	rec := w.log.Recovery()
 	w.cfg.Logger.Info("writer is open", "owner", w.owner, "collections", len(w.catalog.all()),
 		"clean", rec.Clean, "records", rec.Records, "torn_bytes", rec.TornBytes, "unflushed_bytes", w.unflushed.Load())

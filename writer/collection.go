@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ type collection struct {
 
 	mu      sync.RWMutex
 	view    *segments.View
-	frozen  *memtable.Table // being flushed; nil when none is
+	frozen  []*memtable.Table // full ones, oldest first; the first is being flushed, or next
 	active  *memtable.Table
 	pending map[uint64]*write // enqueued and not yet applied, by first seq
 	oldest  time.Time         // when active got its first operation; zero while empty
@@ -86,9 +87,10 @@ type state struct {
 func (c *collection) state() state {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	s := state{view: c.view, tables: []memtable.Snapshot{c.active.Snapshot()}}
-	if c.frozen != nil {
-		s.tables = append(s.tables, c.frozen.Snapshot())
+	s := state{view: c.view, tables: make([]memtable.Snapshot, 0, 1+len(c.frozen))}
+	s.tables = append(s.tables, c.active.Snapshot())
+	for _, t := range slices.Backward(c.frozen) {
+		s.tables = append(s.tables, t.Snapshot())
 	}
 	s.seq = s.tables[0].Last()
 	return s
@@ -132,29 +134,46 @@ func (s state) hidden(i int, id string) bool {
 // epoch is the one this Writer claimed.
 func (c *collection) epoch() uint64 { return c.log.Current().Epoch }
 
-// freeze makes the active table the one to flush, unless one already is, and
-// returns it; nil when there is nothing to flush.
+// freeze returns the table to flush: the oldest that is full, else the active
+// one; nil when there is nothing to flush.
 func (c *collection) freeze() *memtable.Table {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.frozen == nil && c.active.Snapshot().Count() > 0 {
-		c.frozen = c.active
-		c.active = memtable.New(c.meta.Dimension, c.frozen.Snapshot().Last())
-		c.oldest = time.Time{}
+	if len(c.frozen) == 0 && c.active.Snapshot().Count() > 0 {
+		c.rotate()
 	}
-	return c.frozen
+	if len(c.frozen) == 0 {
+		return nil
+	}
+	return c.frozen[0]
 }
 
-// publish makes view what readers see. A frozen table that it covers goes in
-// the same moment.
+// rotate begins a new active table. Callers hold mu.
+func (c *collection) rotate() {
+	c.frozen = append(c.frozen, c.active)
+	c.active = memtable.New(c.meta.Dimension, c.active.Snapshot().Last())
+	c.oldest = time.Time{}
+}
+
+// publish makes view what readers see. Tables that it covers go in the same
+// moment.
 func (c *collection) publish(view *segments.View) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.view = view
 	c.garbage.show(view.Snapshot.Garbage, c.w.cfg.Now())
-	if c.frozen != nil && c.frozen.Snapshot().Last() <= view.Snapshot.FlushedSeq {
-		c.w.unflushed.Add(-c.frozen.Bytes())
-		c.frozen = nil
+	covered := func(t *memtable.Table) bool {
+		if t.Snapshot().Last() > view.Snapshot.FlushedSeq {
+			return false
+		}
+		c.w.unflushed.Add(-t.Bytes())
+		c.w.flushedBytes.Add(t.Bytes())
+		return true
+	}
+	c.frozen = slices.DeleteFunc(c.frozen, covered)
+	if c.active.Snapshot().Count() > 0 && covered(c.active) {
+		// By a commit that the last process had under way.
+		c.active, c.oldest = memtable.New(c.meta.Dimension, view.Snapshot.FlushedSeq), time.Time{}
 	}
 	close(c.moved)
 	c.moved = make(chan struct{})
@@ -164,10 +183,8 @@ func (c *collection) publish(view *segments.View) {
 func (c *collection) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range []*memtable.Table{c.active, c.frozen} {
-		if t != nil {
-			c.w.unflushed.Add(-t.Bytes())
-		}
+	for _, t := range append(c.frozen, c.active) {
+		c.w.unflushed.Add(-t.Bytes())
 	}
 	c.frozen, c.active = nil, memtable.New(c.meta.Dimension, c.active.Snapshot().Last())
 }

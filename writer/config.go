@@ -37,9 +37,13 @@ type Config struct {
 	// writes answer 429 until a flush is through. 0 means 1 GiB, or eight times
 	// FlushBytes if that is more.
 	MaxUnflushedBytes int64
-	// MaxLogBytes bounds the records in the log; from four fifths of it on writes
-	// answer 429 until flushes have released some. 0 means 2 GiB.
+	// MaxLogBytes is the budget of the records in the log: from half of it on
+	// flushes are hurried, from 80 % writes answer 429 and from 90 % 507, until
+	// flushes have brought it below 70 %. 0 means 2 GiB.
 	MaxLogBytes int64
+	// BallastBytes is the size of a file in DataDir that is given up when the disk
+	// is nearly full and a flush needs room; at most 3 % of the disk. 0: none.
+	BallastBytes int64
 	// MaxSegmentBytes bounds the vectors of a segment that compaction makes.
 	// 0 means 1 GiB.
 	MaxSegmentBytes int64
@@ -69,7 +73,8 @@ type Config struct {
 	// means never, for those who call Sweep themselves.
 	SweepEvery time.Duration
 
-	// WAL configures the log. Applied in it is ignored.
+	// WAL configures the log. Applied in it is ignored. ReserveBytes 0 means 64 MiB,
+	// at most 2 % of the disk; less than that free, and writes answer 507.
 	WAL wal.Config
 	// FS is what the log is kept on. Nil means the operating system's.
 	FS wal.FS
@@ -82,6 +87,9 @@ type Config struct {
 	NewID func() ulid.ULID
 	// index overrides, for tests, what the index chooses by itself.
 	index ivfpq.Config
+	// Degraded is told what is wrong with a component of the Writer, "" when it is
+	// well again. Nil: nobody is.
+	Degraded func(component, reason string)
 	// Logger takes what operators should know. Nil discards it.
 	Logger *slog.Logger
 	// Registerer takes the metrics. Nil keeps them to itself.
@@ -103,6 +111,7 @@ func (c Config) Validate() error {
 		value int64
 	}{
 		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes}, {"max log bytes", c.MaxLogBytes},
+		{"ballast bytes", c.BallastBytes},
 		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"wait limit", int64(c.WaitLimit)},
 		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
 	} {
@@ -141,6 +150,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.NewID == nil {
 		c.NewID = ulid.Make
+	}
+	if c.Degraded == nil {
+		c.Degraded = func(string, string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -19,14 +19,13 @@ import (
 func (c *collection) flushDue() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.frozen != nil {
+	if len(c.frozen) > 0 {
 		return true
 	}
 	if c.active.Snapshot().Count() == 0 {
 		return false
 	}
-	return c.active.Bytes() >= c.w.cfg.FlushBytes ||
-		c.wanted > c.view.Snapshot.FlushedSeq ||
+	return c.wanted > c.view.Snapshot.FlushedSeq ||
 		c.w.cfg.Now().Sub(c.oldest) >= c.w.cfg.FlushAge
 }
 
@@ -51,6 +50,7 @@ func (c *collection) flushLoop(ctx context.Context) {
 				return
 			}
 			c.reportSize(ctx)
+			c.w.relieve()
 			c.w.wakeCompactor()
 		}
 	}
@@ -59,10 +59,7 @@ func (c *collection) flushLoop(ctx context.Context) {
 // flushTo makes everything up to seq part of a committed manifest, and waits
 // for it.
 func (c *collection) flushTo(ctx context.Context, seq uint64) error {
-	c.mu.Lock()
-	c.wanted = max(c.wanted, seq)
-	c.mu.Unlock()
-	c.poke()
+	c.want(seq)
 	for {
 		c.mu.RLock()
 		flushed, moved := c.view.Snapshot.FlushedSeq, c.moved
@@ -84,6 +81,14 @@ func (c *collection) flushTo(ctx context.Context, seq uint64) error {
 			return errStopped
 		}
 	}
+}
+
+// want has everything up to seq flushed, whatever its age.
+func (c *collection) want(seq uint64) {
+	c.mu.Lock()
+	c.wanted = max(c.wanted, seq)
+	c.mu.Unlock()
+	c.poke()
 }
 
 // flush moves one frozen memtable into the store. Each step is tried until it

@@ -46,10 +46,13 @@ type Writer struct {
 	owner   string // uuid of the log, as manifests name it
 	catalog *catalog
 
-	unflushed atomic.Int64 // bytes in all memtables
-	builds    semaphore    // flushes that build a segment
-	compacts  semaphore    // one compaction a process
-	compactor chan struct{}
+	unflushed    atomic.Int64 // bytes in all memtables
+	flushedBytes atomic.Int64 // bytes of memtables that reached the store, since Open
+	pressure     pressure
+	ballast      *ballast
+	builds       semaphore // flushes that build a segment
+	compacts     semaphore // one compaction a process
+	compactor    chan struct{}
 
 	ctx    context.Context // of background work
 	cancel context.CancelFunc
@@ -201,9 +204,10 @@ func (w *Writer) sweepLoop(ctx context.Context) {
 	}
 }
 
-// Sweep does what is due by the clock: it starts flushes of old rows and
-// removes garbage beyond its grace. The Writer calls it every SweepEvery.
+// Sweep does what is due by the clock: it looks whether there is room, starts
+// flushes of old rows and removes garbage beyond its grace. The Writer calls it every SweepEvery.
 func (w *Writer) Sweep(ctx context.Context) {
+	w.relieve()
 	for _, c := range w.catalog.all() {
 		c.wakeIfDue()
 		w.collectGarbage(ctx, c)

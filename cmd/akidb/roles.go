@@ -136,6 +136,7 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int) 
 		Store: b.store, Ranges: b.cache, DataDir: p.cfg.DataDir,
 		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, BuildWorkers: buildWorkers,
 		WAL: wal.Config{FileBytes: p.cfg.WALFileBytes}, MaxLogBytes: p.cfg.WALMaxBytes,
+		BallastBytes: p.cfg.BallastBytes, Degraded: p.health.SetDegraded,
 		Logger: p.log, Registerer: p.registry,
 	})
 }
