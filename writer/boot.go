@@ -51,7 +51,7 @@ func (w *Writer) boot(ctx context.Context) error {
 	if err := w.claimAll(ctx); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
-	w.metrics.watch(w.log, w.cfg.MaxLogBytes, w.unflushed.Load)
+	w.metrics.watch(w.log, w.cfg.MaxLogBytes, w.unflushed.Load, w.dead.list)
 	w.relieve()
 	rec := w.log.Recovery()
 	w.cfg.Logger.Info("writer is open", "owner", w.owner, "collections", len(w.catalog.all()),

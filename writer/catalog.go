@@ -126,6 +126,12 @@ func (k *catalog) tombstones() []*tombstone {
 	return out
 }
 
+func (k *catalog) isDropped(id string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.dropped[id] != nil
+}
+
 func (k *catalog) bury(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -198,7 +204,7 @@ func (w *Writer) manifestOptions(collection string) []manifest.Option {
 		manifest.WithClock(w.cfg.Now),
 		manifest.WithWait(func(ctx context.Context, attempt int) error {
 			w.cfg.Logger.Warn("the object store does not take a manifest; trying again", "collection", collection, "attempt", attempt+1)
-			return w.pause(ctx, attempt)
+			return w.pause(ctx, attempt, errManifest)
 		}),
 	}
 }

@@ -69,6 +69,15 @@ type Config struct {
 	// again; pauses are random below a limit that doubles from one to the other.
 	// 0 means 100 ms and 15 s.
 	RetryFirst, RetryMost time.Duration
+	// JobAttempts is how many failures in a row make a flush, a compaction or a
+	// drop a dead letter. 0 means 5.
+	JobAttempts int
+	// ParkedEvery is how often dead letters are tried at least, whatever StoreUp
+	// says: at random after half of it to all of it. 0 means 15 s.
+	ParkedEvery time.Duration
+	// StoreUp is given a function that does not block, to be called whenever the
+	// store is seen to work again. Nil: nobody calls it.
+	StoreUp func(notify func())
 	// SweepEvery is how often ages are looked at. 0 means a second; negative
 	// means never, for those who call Sweep themselves.
 	SweepEvery time.Duration
@@ -114,6 +123,7 @@ func (c Config) Validate() error {
 		{"ballast bytes", c.BallastBytes},
 		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"wait limit", int64(c.WaitLimit)},
 		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
+		{"job attempts", int64(c.JobAttempts)}, {"parked every", int64(c.ParkedEvery)},
 	} {
 		wrong(f.value < 0, "%s is %d, want at least 0", f.name, f.value)
 	}
@@ -138,6 +148,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.IdempotencyKeys, 10000)
 	setDefault(&c.RetryFirst, 100*time.Millisecond)
 	setDefault(&c.RetryMost, 15*time.Second)
+	setDefault(&c.JobAttempts, 5)
+	setDefault(&c.ParkedEvery, 15*time.Second)
 	setDefault(&c.SweepEvery, time.Second)
 	if c.Ranges == nil {
 		c.Ranges = blob.Direct(c.Store)

@@ -33,6 +33,8 @@ func (w *Writer) dropNow(ctx context.Context, c *collection) error {
 		return err
 	}
 	defer c.commits.release()
+	j := w.dead.begin(jobDrop, c.meta, 0, 0, 0)
+	ctx = withJob(ctx, j)
 	if err := w.retry(ctx, "drop", c.meta.Name, func() error { return c.commitDrop(ctx) }); err != nil {
 		if errors.Is(err, manifest.ErrFenced) {
 			w.fail(takeoverHint(err))
@@ -42,6 +44,9 @@ func (w *Writer) dropNow(ctx context.Context, c *collection) error {
 	if err := c.settled(ctx); err != nil {
 		return err
 	}
+	j.done()
+	w.dead.find(jobFlush, c.meta.ID).done()
+	w.dead.find(jobCompact, c.meta.ID).done()
 	t := &tombstone{current: c.log.Current(), dropped: c.log.Snapshot()}
 	w.catalog.remove(c, t)
 	w.log.Drop(c.walID)

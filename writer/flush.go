@@ -91,8 +91,8 @@ func (c *collection) want(seq uint64) {
 	c.poke()
 }
 
-// flush moves one frozen memtable into the store. Each step is tried until it
-// succeeds; what an earlier step made is kept.
+// flush moves one full memtable into the store. Each step is tried until it
+// succeeds, as a dead letter if it must; what an earlier step made is kept.
 func (c *collection) flush(ctx context.Context) error {
 	table := c.freeze()
 	if table == nil {
@@ -100,6 +100,8 @@ func (c *collection) flush(ctx context.Context) error {
 	}
 	snap := table.Snapshot()
 	rows, ids := collect(snap, c.meta.Dimension)
+	j := c.w.dead.begin(jobFlush, c.meta, snap.Base()+1, snap.Last(), table.Bytes())
+	ctx = withJob(ctx, j)
 	var out stored
 	if rows.Len() > 0 {
 		view := c.state().view
@@ -114,9 +116,13 @@ func (c *collection) flush(ctx context.Context) error {
 		}
 	}
 	var p plan
-	return c.w.retry(ctx, "flush", c.meta.Name, func() error {
+	err := c.w.retry(ctx, "flush", c.meta.Name, func() error {
 		return c.commitFlush(ctx, &p, out, ids, snap.Last())
 	})
+	if err == nil {
+		j.done()
+	}
+	return err
 }
 
 // collect takes the rows of a memtable, and every id it has something to say of.

@@ -42,8 +42,8 @@ func (m *metrics) admission(now admission) {
 }
 
 // watch exports the log's own figures, how much of its budget is used, and what
-// waits for a flush.
-func (m *metrics) watch(log *wal.Log, budget int64, unflushed func() int64) {
+// waits for the store.
+func (m *metrics) watch(log *wal.Log, budget int64, unflushed func() int64, dead func() []DeadLetter) {
 	gauge := func(name, help string, value func() float64) {
 		m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
@@ -55,6 +55,8 @@ func (m *metrics) watch(log *wal.Log, budget int64, unflushed func() int64) {
 		func() float64 { return float64(log.Stats().DiskBytes) })
 	gauge("akidb_wal_queued_bytes", "Bytes of records accepted and not yet durable.",
 		func() float64 { return float64(log.Stats().QueuedBytes) })
+	gauge("akidb_dlq_entries", "Jobs that failed again and again and wait for the object store.",
+		func() float64 { return float64(len(dead())) })
 	gauge("akidb_memtable_bytes", "Bytes of rows that are not yet in the object store.",
 		func() float64 { return float64(unflushed()) })
 	count := func(name, help string, value func() float64) {

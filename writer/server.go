@@ -26,6 +26,10 @@ func (w *Writer) Register(r *httpapi.Router) {
 		{fasthttp.MethodPost, "/collections/{c}/vectors/delete", w.postDelete},
 		{fasthttp.MethodPost, "/admin/collections/{c}/flush", w.postFlush},
 		{fasthttp.MethodPost, "/admin/collections/{c}/compact", w.postCompact},
+		{fasthttp.MethodGet, "/admin/dlq", w.getDeadLetters},
+		{fasthttp.MethodPost, "/admin/dlq/retry-all", w.postRetryAll},
+		{fasthttp.MethodPost, "/admin/dlq/{id}/retry", w.postRetry},
+		{fasthttp.MethodDelete, "/admin/dlq/{id}", w.deleteDeadLetter},
 	} {
 		r.Handle(route.method, route.path, writing(route.handle))
 	}

@@ -50,6 +50,7 @@ type Writer struct {
 	flushedBytes atomic.Int64 // bytes of memtables that reached the store, since Open
 	pressure     pressure
 	ballast      *ballast
+	dead         *deadLetters
 	builds       semaphore // flushes that build a segment
 	compacts     semaphore // one compaction a process
 	compactor    chan struct{}
@@ -91,17 +92,23 @@ func newWriter(cfg Config) *Writer {
 		builds: newSemaphore(flushBuilds), compacts: newSemaphore(1), compactor: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
+	w.dead = newDeadLetters(w)
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
 }
 
 // start sets the background work going.
 func (w *Writer) start() {
+	w.dead.load()
 	for _, c := range w.catalog.all() {
 		c.start()
 	}
 	w.background(w.watchLog)
 	w.background(w.compactLoop)
+	w.background(w.dead.loop)
+	if w.cfg.StoreUp != nil {
+		w.cfg.StoreUp(func() { w.dead.retryAll() })
+	}
 	w.wakeCompactor()
 	if w.cfg.SweepEvery > 0 {
 		w.background(w.sweepLoop)
@@ -216,24 +223,32 @@ func (w *Writer) Sweep(ctx context.Context) {
 }
 
 // retry repeats op until it succeeds, fails for good or ctx ends. Every failed
-// attempt is logged and counted for worker.
+// attempt is logged and counted for worker. A job in ctx becomes a dead letter
+// when there are too many.
 func (w *Writer) retry(ctx context.Context, worker, what string, op func() error) error {
 	for attempt := 0; ; attempt++ {
 		err := op()
+		if j := jobOf(ctx); err == nil && j != nil {
+			j.progressed()
+		}
 		if err == nil || isFinal(err) || ctx.Err() != nil {
 			return err
 		}
 		w.metrics.workers.Ran(worker, err)
 		w.cfg.Logger.Warn("background work failed and is tried again", "worker", worker, "what", what, "attempt", attempt+1, "error", err)
-		if ended := w.pause(ctx, attempt); ended != nil {
+		if ended := w.pause(ctx, attempt, err); ended != nil {
 			return fmt.Errorf("%w: %w", ended, err)
 		}
 	}
 }
 
-// pause waits before a retry, counted from 0: full jitter under a limit that
-// doubles from RetryFirst to RetryMost.
-func (w *Writer) pause(ctx context.Context, attempt int) error {
+// pause waits before a retry, counted from 0, of what failed with cause: full
+// jitter under a limit that doubles from RetryFirst to RetryMost. A job that is a
+// dead letter waits to be told.
+func (w *Writer) pause(ctx context.Context, attempt int, cause error) error {
+	if j := jobOf(ctx); j != nil && ctx.Err() == nil && j.failed(cause) {
+		return j.park(ctx)
+	}
 	limit := min(w.cfg.RetryMost, w.cfg.RetryFirst<<min(attempt, 20))
 	b := backoff.NewExponentialBackOff(
 		// From nothing to twice the half: full jitter.
