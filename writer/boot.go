@@ -39,9 +39,11 @@ func (w *Writer) boot(ctx context.Context) error {
 	if err := w.openLog(func(rec wal.Record) error { return w.replay(&rec, unknown) }); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
+	claimed := w.cfg.Now()
 	if err := w.claimStore(ctx, false); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
+	w.owns.ended(claimed)
 	if err := w.wipeTemp(); err != nil {
 		return fmt.Errorf("open writer: temporary files: %w", err)
 	}

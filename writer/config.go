@@ -94,6 +94,9 @@ type Config struct {
 	// NewID makes ids of collections, segments and delete vectors; no id may
 	// ever be made twice. Nil means ulid.Make.
 	NewID func() ulid.ULID
+	// unseatWait is how long a takeover waits for the former owner to be unable to
+	// acknowledge anything: lookFresh, and some more for clocks that differ.
+	unseatWait time.Duration
 	// index overrides, for tests, what the index chooses by itself.
 	index ivfpq.Config
 	// Degraded is told what is wrong with a component of the Writer, "" when it is
@@ -151,6 +154,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.JobAttempts, 5)
 	setDefault(&c.ParkedEvery, 15*time.Second)
 	setDefault(&c.SweepEvery, time.Second)
+	setDefault(&c.unseatWait, lookFresh+lookFresh/4)
 	if c.Ranges == nil {
 		c.Ranges = blob.Direct(c.Store)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -132,6 +133,7 @@ func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do
 	}
 	began := w.cfg.Now()
 	rctx := httpapi.Context(ctx)
+	w.owns.expect()
 	a, err := c.once(rctx, r.key, r.digest, func() (answer, error) { return do(r) })
 	if err != nil {
 		return answer{}, err
@@ -141,6 +143,9 @@ func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do
 			return answer{}, asWriteError(err).WithApplied(httpapi.UnknownApplied).
 				WithHint("the write is in the log and will reach the object store; token %s", a.token)
 		}
+	}
+	if err := w.owns.confirm(rctx); err != nil {
+		return answer{}, fmt.Errorf("write to collection %q: %w", c.meta.Name, err)
 	}
 	if a.kind == kindUpsert {
 		w.metrics.insert.Observe(r.durability, w.cfg.Now().Sub(began))

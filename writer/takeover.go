@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/manifest"
@@ -60,7 +61,7 @@ func (w *Writer) takeover(ctx context.Context) error {
 		}
 		others = append(others, log)
 	}
-	if err := w.claimStore(ctx, true); err != nil {
+	if err := w.unseat(ctx); err != nil {
 		return err
 	}
 	for _, log := range others {
@@ -71,4 +72,27 @@ func (w *Writer) takeover(ctx context.Context) error {
 		w.cfg.Logger.Warn("collection taken over", "id", log.Snapshot().Collection.ID, "from", was.Owner, "epoch", was.Epoch)
 	}
 	return nil
+}
+
+// unseat claims the store, and waits until its former owner, should it still
+// run or go on one day, cannot acknowledge anything without noticing.
+func (w *Writer) unseat(ctx context.Context) error {
+	former, _, err := w.readCluster(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.claimStore(ctx, true); err != nil {
+		return err
+	}
+	if former.Writer == "" || former.Writer == w.owner {
+		return nil
+	}
+	t := time.NewTimer(w.cfg.unseatWait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

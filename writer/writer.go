@@ -13,7 +13,8 @@
 //   - The state that readers see (the segments' rows, hidden by what the
 //     memtables say of their ids) is exactly the acknowledged writes, at every
 //     moment, flush and compaction or not.
-//   - A Writer that learns that another owns one of its collections stops.
+//   - A Writer that learns that another owns one of its collections stops, and
+//     it makes sure before it acknowledges anything.
 //
 // A write is validated (batch.go), given its place in the log (apply.go), kept
 // in a memtable (collection.go), flushed (flush.go) and merged (compact.go);
@@ -51,6 +52,7 @@ type Writer struct {
 	pressure     pressure
 	ballast      *ballast
 	dead         *deadLetters
+	owns         *ownership
 	builds       semaphore // flushes that build a segment
 	compacts     semaphore // one compaction a process
 	compactor    chan struct{}
@@ -92,7 +94,7 @@ func newWriter(cfg Config) *Writer {
 		builds: newSemaphore(flushBuilds), compacts: newSemaphore(1), compactor: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
-	w.dead = newDeadLetters(w)
+	w.dead, w.owns = newDeadLetters(w), newOwnership(w)
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
 }
@@ -106,6 +108,7 @@ func (w *Writer) start() {
 	w.background(w.watchLog)
 	w.background(w.compactLoop)
 	w.background(w.dead.loop)
+	w.background(w.owns.loop)
 	if w.cfg.StoreUp != nil {
 		w.cfg.StoreUp(func() { w.dead.retryAll() })
 	}
