@@ -50,7 +50,7 @@ func (c *collection) apply(ctx context.Context, w *write) (token.Token, error) {
 	}
 	w.applied = make(chan struct{})
 	rec := wal.Record{
-		Collection: c.walID, Epoch: c.epoch(), Count: uint32(len(w.ops)), Kind: w.kind,
+		Collection: c.walID, Count: uint32(len(w.ops)), Kind: w.kind,
 		IdempotencyKey: w.key, Digest: w.digest, Payload: encodePayload(c.meta.Dimension, w),
 	}
 	ticket, err := c.enqueue(&rec, w)
@@ -81,7 +81,7 @@ func (c *collection) enqueue(rec *wal.Record, w *write) (*wal.Ticket, error) {
 			return nil, err
 		}
 	}
-	rec.Seq = c.nextSeq
+	rec.Seq, rec.Epoch = c.nextSeq, c.epoch()
 	for i := range w.ops {
 		w.ops[i].Seq = rec.Seq + uint64(i)
 	}
@@ -96,6 +96,9 @@ func (c *collection) enqueue(rec *wal.Record, w *write) (*wal.Ticket, error) {
 		return nil, err
 	}
 	c.nextSeq += uint64(rec.Count)
+	if !c.ready.Load() {
+		c.taken += uint64(rec.Count)
+	}
 	return ticket, nil
 }
 

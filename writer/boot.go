@@ -27,38 +27,58 @@ func (w *Writer) boot(ctx context.Context) error {
 	if err := w.openDisk(); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
-	if err := w.joinCluster(ctx); err != nil {
-		return fmt.Errorf("open writer: %w", err)
-	}
 	// The log comes last, so the collections of its records are known; whether
 	// that was too early shows when they are claimed.
-	if err := w.readCollections(ctx); err != nil {
+	alone, err := w.reach(ctx)
+	if err == nil && alone {
+		err = w.meetAlone()
+	}
+	if err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
 	unknown := map[wal.CollectionID]int{}
 	if err := w.openLog(func(rec wal.Record) error { return w.replay(&rec, unknown) }); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
-	claimed := w.cfg.Now()
-	if err := w.claimStore(ctx, false); err != nil {
-		return fmt.Errorf("open writer: %w", err)
-	}
-	w.owns.ended(claimed)
 	if err := w.wipeTemp(); err != nil {
 		return fmt.Errorf("open writer: temporary files: %w", err)
 	}
-	if err := w.forgetUnknown(ctx, unknown); err != nil {
+	own := w.claimEverything
+	if alone {
+		own = func(_ context.Context, unknown map[wal.CollectionID]int) error { return w.keepUnknown(unknown) }
+	}
+	if err := own(ctx, unknown); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
-	if err := w.claimAll(ctx); err != nil {
-		return fmt.Errorf("open writer: %w", err)
-	}
+	w.joined.Store(!alone)
 	w.metrics.watch(w.log, w.cfg.MaxLogBytes, w.unflushed.Load, w.dead.list)
 	w.relieve()
 	rec := w.log.Recovery()
 	w.cfg.Logger.Info("writer is open", "owner", w.owner, "collections", len(w.catalog.all()),
 		"clean", rec.Clean, "records", rec.Records, "torn_bytes", rec.TornBytes, "unflushed_bytes", w.unflushed.Load())
 	return nil
+}
+
+// claimEverything makes the store, and every collection in it, this log's.
+func (w *Writer) claimEverything(ctx context.Context, unknown map[wal.CollectionID]int) error {
+	began := w.cfg.Now()
+	if err := w.claimStore(ctx, false); err != nil {
+		return err
+	}
+	w.owns.ended(began)
+	if err := w.forgetUnknown(ctx, unknown); err != nil {
+		return err
+	}
+	w.local.begin(w.cluster, unknownIDs(unknown))
+	return w.claimAll(ctx)
+}
+
+func unknownIDs(unknown map[wal.CollectionID]int) map[string]bool {
+	out := map[string]bool{}
+	for id := range unknown {
+		out[ulid.ULID(id).String()] = true
+	}
+	return out
 }
 
 func (w *Writer) openLog(replay func(wal.Record) error) error {
@@ -75,9 +95,22 @@ func (w *Writer) openLog(replay func(wal.Record) error) error {
 // readCollections learns what the store has. Dropped collections, whose removal
 // did not come to its end, are taken up again.
 func (w *Writer) readCollections(ctx context.Context) error {
-	ids, err := manifest.List(ctx, w.cfg.Store)
+	found, err := w.readHeads(ctx)
 	if err != nil {
 		return err
+	}
+	for _, h := range found {
+		if err := w.meet(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) readHeads(ctx context.Context) ([]head, error) {
+	ids, err := manifest.List(ctx, w.cfg.Store)
+	if err != nil {
+		return nil, err
 	}
 	found := make([]head, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
@@ -92,15 +125,7 @@ func (w *Writer) readCollections(ctx context.Context) error {
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, h := range found {
-		if err := w.meet(h); err != nil {
-			return err
-		}
-	}
-	return nil
+	return found, g.Wait()
 }
 
 // head is a collection as the store has it.
@@ -114,7 +139,7 @@ func (w *Writer) meet(h head) error {
 	case h.snapshot == nil:
 		return nil
 	case h.snapshot.Dropped:
-		w.catalog.dropped[h.snapshot.Collection.ID] = &tombstone{current: h.current, dropped: h.snapshot}
+		w.catalog.mourn(&tombstone{current: h.current, dropped: h.snapshot})
 		return nil
 	}
 	meta := h.snapshot.Collection
@@ -135,6 +160,9 @@ func (w *Writer) replay(rec *wal.Record, unknown map[wal.CollectionID]int) error
 	if c == nil {
 		unknown[rec.Collection]++
 		return nil
+	}
+	if !c.ready.Load() && rec.Epoch > c.epoch() { // the local catalog was not written since
+		c.epochNow.Store(rec.Epoch)
 	}
 	next := rec.Seq + uint64(rec.Count)
 	if rec.Seq > c.nextSeq && !rec.Gap {
@@ -191,7 +219,6 @@ func (c *collection) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.log = log
 	snap, err := log.Claim(ctx)
 	if errors.Is(err, manifest.ErrFenced) {
 		err = takeoverHint(err)
@@ -199,17 +226,38 @@ func (c *collection) claim(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
 	}
-	// A commit that the last process had under way can have come through since.
-	if snap.FlushedSeq >= c.nextSeq {
-		c.release()
-		c.active, c.nextSeq = memtable.New(c.meta.Dimension, snap.FlushedSeq), snap.FlushedSeq+1
-	}
 	view, err := segments.OpenView(ctx, c.w.cfg.Ranges, snap, nil)
 	if err != nil {
 		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
 	}
-	c.publish(view)
-	c.w.log.Release(c.walID, snap.FlushedSeq)
+	if err := c.adopt(log, view); err != nil {
+		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
+	}
+	c.covered(snap)
 	c.reportSize(ctx)
+	return nil
+}
+
+// adopt makes a claimed manifest the collection's, between two writes if there
+// are some. A commit that the last process had under way can have come through
+// since it was read: what it covers is a prefix of what the log has.
+func (c *collection) adopt(log *manifest.Log, view *segments.View) error {
+	c.order.Lock()
+	defer c.order.Unlock()
+	if flushed := view.Snapshot.FlushedSeq; flushed >= c.nextSeq {
+		if c.taken > 0 {
+			return fmt.Errorf("the store has writes up to seq %d, and %d were taken up to seq %d while it was away: some would have the same numbers",
+				flushed, c.taken, c.nextSeq-1)
+		}
+		c.release()
+		c.mu.Lock()
+		c.active = memtable.New(c.meta.Dimension, flushed)
+		c.mu.Unlock()
+		c.nextSeq = flushed + 1
+	}
+	c.log = log
+	c.epochNow.Store(log.Current().Epoch)
+	c.publish(view)
+	c.ready.Store(true)
 	return nil
 }

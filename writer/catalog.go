@@ -11,6 +11,7 @@ import (
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/manifest"
 	"github.com/akidb/akidb/writer/wal"
 )
@@ -126,6 +127,12 @@ func (k *catalog) tombstones() []*tombstone {
 	return out
 }
 
+func (k *catalog) mourn(t *tombstone) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.dropped[t.dropped.Collection.ID] = t
+}
+
 func (k *catalog) isDropped(id string) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -143,6 +150,9 @@ func (k *catalog) bury(id string) {
 func (w *Writer) create(ctx context.Context, meta manifest.Collection) (*collection, error) {
 	if err := w.refusal(); err != nil {
 		return nil, err
+	}
+	if !w.joined.Load() {
+		return nil, fmt.Errorf("create collection %q: names are not known, for the store was away when the writer started: %w", meta.Name, blob.ErrUnavailable)
 	}
 	name := meta.Name
 	if err := w.catalog.reserve(name); err != nil {
@@ -186,12 +196,14 @@ func (w *Writer) createNow(ctx context.Context, meta manifest.Collection) (*coll
 		return nil, err
 	}
 	c := newCollection(w, log.Snapshot().Collection, walID, 0)
-	c.log = log
 	view, err := segments.OpenView(ctx, w.cfg.Ranges, log.Snapshot(), nil)
 	if err != nil {
 		panic(fmt.Sprintf("BUG: the view of an empty collection: %v", err))
 	}
-	c.publish(view)
+	if err := c.adopt(log, view); err != nil {
+		panic(fmt.Sprintf("BUG: a new collection: %v", err))
+	}
+	c.covered(log.Snapshot()) // before the log may have anything of it
 	w.catalog.add(c)
 	w.metrics.size.Set(meta.Name, 0)
 	c.start()

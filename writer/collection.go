@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -19,8 +20,13 @@ type collection struct {
 	w     *Writer
 	meta  manifest.Collection
 	walID wal.CollectionID
-	log   *manifest.Log
 	keys  *window
+
+	// ready is set once the collection is claimed; then log is there and view is
+	// open. epochNow only changes with order held.
+	ready    atomic.Bool
+	log      *manifest.Log
+	epochNow atomic.Uint64
 
 	ctx    context.Context // of its background work; ends with the collection
 	cancel context.CancelFunc
@@ -34,7 +40,8 @@ type collection struct {
 	// order is held to hand out sequence numbers and to enqueue.
 	order   sync.Mutex
 	nextSeq uint64
-	refused error // why no write is taken any more
+	refused error  // why no write is taken any more
+	taken   uint64 // operations enqueued before the collection was claimed
 
 	mu      sync.RWMutex
 	view    *segments.View
@@ -131,8 +138,8 @@ func (s state) hidden(i int, id string) bool {
 	return false
 }
 
-// epoch is the one this Writer claimed.
-func (c *collection) epoch() uint64 { return c.log.Current().Epoch }
+// epoch is the one this Writer claimed, or goes on in until it can.
+func (c *collection) epoch() uint64 { return c.epochNow.Load() }
 
 // freeze returns the table to flush: the oldest that is full, else the active
 // one; nil when there is nothing to flush.
@@ -171,12 +178,36 @@ func (c *collection) publish(view *segments.View) {
 		return true
 	}
 	c.frozen = slices.DeleteFunc(c.frozen, covered)
+	for i, t := range c.frozen {
+		c.frozen[i] = c.cut(t, view.Snapshot.FlushedSeq)
+	}
 	if c.active.Snapshot().Count() > 0 && covered(c.active) {
 		// By a commit that the last process had under way.
 		c.active, c.oldest = memtable.New(c.meta.Dimension, view.Snapshot.FlushedSeq), time.Time{}
 	}
+	c.active = c.cut(c.active, view.Snapshot.FlushedSeq)
 	close(c.moved)
 	c.moved = make(chan struct{})
+}
+
+// cut returns a table without what it has up to seq, if it has any of that. The
+// tables of one process end where its flushes do: only what was replayed can
+// begin before. Callers hold mu.
+func (c *collection) cut(t *memtable.Table, seq uint64) *memtable.Table {
+	s := t.Snapshot()
+	if s.Count() == 0 || s.Base() >= seq {
+		return t
+	}
+	rest := memtable.New(c.meta.Dimension, seq)
+	s.Newest(0, func(op memtable.Op) bool {
+		if op.Seq > seq {
+			rest.Apply([]memtable.Op{op})
+		}
+		return true
+	})
+	rest.AdvanceTo(s.Last())
+	c.w.unflushed.Add(rest.Bytes() - t.Bytes())
+	return rest
 }
 
 // release forgets what the collection holds in memory.

@@ -37,7 +37,7 @@ func (w *Writer) compactLoop(ctx context.Context) {
 			return
 		}
 		for _, c := range w.catalog.all() {
-			if !w.dead.find(jobCompact, c.meta.ID).ready() {
+			if !c.ready.Load() || !w.dead.find(jobCompact, c.meta.ID).ready() {
 				continue
 			}
 			_ = c.compact(c.planTier) // counted and logged; the next flush wakes us again

@@ -13,6 +13,9 @@ import (
 // name is free. Its objects are removed right after, or by a later sweep, or by
 // the next process. It goes on when ctx ends.
 func (w *Writer) drop(ctx context.Context, c *collection) error {
+	if err := c.online(); err != nil {
+		return err
+	}
 	c.order.Lock()
 	if c.refused != nil {
 		c.order.Unlock()
@@ -57,8 +60,12 @@ func (w *Writer) dropNow(ctx context.Context, c *collection) error {
 	return nil
 }
 
-// commitDrop makes the last commit of a collection.
+// commitDrop makes the last commit of a collection. A start without the store
+// must not take writes to it: that comes first.
 func (c *collection) commitDrop(ctx context.Context) error {
+	if err := c.w.local.drop(c.meta.ID); err != nil {
+		return err
+	}
 	_, err := c.log.Commit(ctx, func(next *manifest.Snapshot) error {
 		next.Dropped = true
 		return nil

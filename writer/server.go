@@ -131,6 +131,11 @@ func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do
 	if err != nil {
 		return answer{}, err
 	}
+	if r.durability == durableInStore {
+		if err := c.online(); err != nil {
+			return answer{}, err
+		}
+	}
 	began := w.cfg.Now()
 	rctx := httpapi.Context(ctx)
 	w.owns.expect()

@@ -51,11 +51,19 @@ type Writer struct {
 	flushedBytes atomic.Int64 // bytes of memtables that reached the store, since Open
 	pressure     pressure
 	ballast      *ballast
-	dead         *deadLetters
-	owns         *ownership
-	builds       semaphore // flushes that build a segment
-	compacts     semaphore // one compaction a process
-	compactor    chan struct{}
+
+	dead      *deadLetters
+	owns      *ownership
+	builds    semaphore // flushes that build a segment
+	compacts  semaphore // one compaction a process
+	compactor chan struct{}
+
+	local   *localCatalog
+	cluster string      // id of the store's cluster; "" until it is met
+	joined  atomic.Bool // every collection is claimed
+	// orphans are records of collections that are perhaps dropped; until joined.
+	orphans map[wal.CollectionID]int
+	storeUp chan struct{} // the store is seen to work
 
 	ctx    context.Context // of background work
 	cancel context.CancelFunc
@@ -72,7 +80,8 @@ type Writer struct {
 const flushBuilds = 2
 
 // Open takes the log in cfg.DataDir, claims every collection of the store, and
-// replays what the store does not have yet.
+// replays what the store does not have yet. When the store is away, and DataDir
+// knows its collections, it goes on with those and claims them later.
 //
 // Errors with an ExitCode: 3 when another writer owns a collection, 4 when the
 // store or the log was written by a newer version.
@@ -91,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Writer, error) {
 func newWriter(cfg Config) *Writer {
 	w := &Writer{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), catalog: newCatalog(),
-		builds: newSemaphore(flushBuilds), compacts: newSemaphore(1), compactor: make(chan struct{}, 1),
+		builds: newSemaphore(flushBuilds), compacts: newSemaphore(1), compactor: make(chan struct{}, 1), storeUp: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	w.dead, w.owns = newDeadLetters(w), newOwnership(w)
@@ -103,18 +112,32 @@ func newWriter(cfg Config) *Writer {
 func (w *Writer) start() {
 	w.dead.load()
 	for _, c := range w.catalog.all() {
-		c.start()
+		if c.ready.Load() {
+			c.start()
+		}
+	}
+	if !w.joined.Load() {
+		w.background(w.rejoin)
 	}
 	w.background(w.watchLog)
 	w.background(w.compactLoop)
 	w.background(w.dead.loop)
 	w.background(w.owns.loop)
 	if w.cfg.StoreUp != nil {
-		w.cfg.StoreUp(func() { w.dead.retryAll() })
+		w.cfg.StoreUp(w.seenUp)
 	}
 	w.wakeCompactor()
 	if w.cfg.SweepEvery > 0 {
 		w.background(w.sweepLoop)
+	}
+}
+
+// seenUp is told that the store works.
+func (w *Writer) seenUp() {
+	w.dead.retryAll()
+	select {
+	case w.storeUp <- struct{}{}:
+	default:
 	}
 }
 
