@@ -114,7 +114,7 @@ func (w *Writer) judge(s wal.Stats) (state admission, full bool) {
 	}
 	p.mu.Unlock()
 	if state != was {
-		w.cfg.Logger.Warn("admission of writes changes", "from", was, "to", state, "log_bytes", s.LiveBytes, "budget_bytes", w.cfg.MaxLogBytes, "disk_full", full)
+		w.cfg.Logger.Warn("admission of writes changes", "from", was.String(), "to", state.String(), "log_bytes", s.LiveBytes, "budget_bytes", w.cfg.MaxLogBytes, "disk_full", full)
 		w.hurry(s)
 	}
 	return state, full
