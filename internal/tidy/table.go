@@ -20,6 +20,7 @@ var edges = []edge{
 	{"segments/manifest/...", []string{"segments/blob/..."}},
 	{"segments/columns/...", []string{"kernels/..."}},
 	{"segments", []string{"segments/..."}},
+	{"segments/inspect", []string{"segments/..."}},
 	{"cache/...", []string{"segments/blob/..."}},
 	{"writer/...", []string{"segments/...", "kernels/...", "internal/...", "api/..."}},
 	{"query/...", []string{"segments/...", "cache/...", "kernels/...", "internal/...", "api/..."}},
