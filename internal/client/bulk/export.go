@@ -71,7 +71,10 @@ func Export(ctx context.Context, config ExportConfig) (Exported, error) {
 	}
 	start := config.Now()
 	done, err := config.export(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return Exported{}, fmt.Errorf("export %q: interrupted: %w", config.Collection, err)
+	case err != nil:
 		return Exported{}, fmt.Errorf("export %q: %w", config.Collection, err)
 	}
 	if done.Seconds = config.Now().Sub(start).Seconds(); done.Seconds > 0 {
@@ -111,8 +114,12 @@ func (c ExportConfig) export(ctx context.Context) (_ Exported, err error) {
 func (c ExportConfig) giveUp(ctx context.Context, collection, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpFor)
 	defer cancel()
-	if err := c.Client.DeleteSnapshot(ctx, collection, name); err != nil && !client.IsNotFound(err) {
-		return fmt.Errorf("snapshot %q is still there: %w", name, err)
+	err := c.Client.DeleteSnapshot(ctx, collection, name)
+	if errors.Is(err, client.ErrOutcomeUnknown) { // nobody else has one of that name
+		err = c.Client.DeleteSnapshot(ctx, collection, name)
+	}
+	if err != nil && !client.IsNotFound(err) {
+		return fmt.Errorf("snapshot %q may still be there: %w", name, err)
 	}
 	return nil
 }
