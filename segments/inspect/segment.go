@@ -69,10 +69,11 @@ type Codes struct {
 	Codebook string `json:"codebook"`
 	// Residual is the mean squared distance of the segment's rows to their
 	// centroids, TrainedResidual that of the rows the quantizer was trained on:
-	// the further apart, the more the rows have drifted.
+	// the further apart, the more the rows have drifted. One that no other
+	// segment shares has none.
 	Residual        float64       `json:"residual"`
 	TrainedRows     uint64        `json:"trained_rows"`
-	TrainedResidual float64       `json:"trained_residual"`
+	TrainedResidual float64       `json:"trained_residual,omitzero"`
 	Lists           Lists         `json:"lists"`
 	Calibration     []Calibration `json:"calibration"` // ascending recall
 }
