@@ -110,7 +110,7 @@ func newRootCmd() *cobra.Command {
 		newDevCmd(), newWriterCmd(), newQueryCmd(),
 		newImportCmd(), newExportCmd(), newSearchCmd(),
 		newCollectionsCmd(), newSnapshotsCmd(),
-		newManifestCmd(), newSegmentsCmd(),
+		newManifestCmd(), newSegmentsCmd(), newVerifyCmd(),
 		newWALCmd(), newTakeoverCmd(),
 		newConfigCmd(), newVersionCmd(),
 	)
