@@ -115,6 +115,13 @@ func (r *Reader) Rows() uint32 { return r.footer.rows }
 // Postings are the index's entry point; nil for an exact index.
 func (r *Reader) Postings() *ivfpq.Postings { return r.postings }
 
+// FormatVersion is that of the segment's index.ivf.
+func (r *Reader) FormatVersion() int { return int(r.footer.version) }
+
+// Calibration says what recall takes, in ascending order of it; none for an
+// exact index. The caller must not change it.
+func (r *Reader) Calibration() []ivfpq.Calibration { return r.footer.calibration }
+
 // Residual is the mean squared distance of the rows that were coded for the
 // segment to their centroids, in the quantizer's scaled space.
 func (r *Reader) Residual() float64 { return r.footer.residual }

@@ -108,7 +108,9 @@ func newRootCmd() *cobra.Command {
 	}
 	root.AddCommand(
 		newDevCmd(), newWriterCmd(), newQueryCmd(),
-		newImportCmd(), newSearchCmd(),
+		newImportCmd(), newExportCmd(), newSearchCmd(),
+		newCollectionsCmd(), newSnapshotsCmd(),
+		newManifestCmd(), newSegmentsCmd(), newVerifyCmd(),
 		newWALCmd(), newDLQCmd(), newTakeoverCmd(),
 		newConfigCmd(), newVersionCmd(),
 	)

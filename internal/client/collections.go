@@ -30,6 +30,7 @@ type Collection struct {
 	SizeBytes       int64     `json:"size_bytes"`
 	Tier            string    `json:"tier"`
 	ManifestVersion int64     `json:"manifest_version"`
+	Seq             int64     `json:"seq"` // of the last write that is counted
 	CreatedAt       time.Time `json:"created_at"`
 }
 
@@ -45,6 +46,13 @@ func (c *Client) CreateCollection(ctx context.Context, n NewCollection) (Collect
 func (c *Client) GetCollection(ctx context.Context, collection string) (Collection, error) {
 	var found Collection
 	err := c.do(ctx, call{method: http.MethodGet, path: collectionPath(collection), answer: &found})
+	return found, err
+}
+
+// GetCollectionAsOf is GetCollection for an earlier version, named as [ScrollRequest.AsOf] names it.
+func (c *Client) GetCollectionAsOf(ctx context.Context, collection, asOf string) (Collection, error) {
+	var found Collection
+	err := c.do(ctx, call{method: http.MethodGet, path: collectionPath(collection) + "?as_of=" + url.QueryEscape(asOf), answer: &found})
 	return found, err
 }
 

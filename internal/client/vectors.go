@@ -162,12 +162,14 @@ func (c *Client) Count(ctx context.Context, collection string, filter jsontext.V
 	return answer.Count, err
 }
 
-// ScrollRequest asks for one page of a collection's rows. Include names "metadata" and "vector".
+// ScrollRequest asks for one page of a collection's rows. Include names "metadata" and "vector". AsOf reads an earlier version
+// than the newest: a manifest version in digits, a time as RFC 3339 writes it, or the id or name of a snapshot.
 type ScrollRequest struct {
 	Filter  jsontext.Value `json:"filter,omitzero"`
 	Limit   int            `json:"limit,omitzero"`
 	Cursor  string         `json:"cursor,omitzero"`
 	Include []string       `json:"include,omitzero"`
+	AsOf    string         `json:"as_of,omitzero"`
 }
 
 // Page is one page; an empty NextCursor says that it is the last.

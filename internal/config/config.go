@@ -27,9 +27,13 @@ const (
 	Dev    Role = "dev"    // every role in one process, on loopback
 	Writer Role = "writer" // ingest
 	Query  Role = "query"  // stateless search
+
+	// Tool is no server: a command that looks at a store, that of a dev if none
+	// is named. It takes the keys that say where things lie, and no others.
+	Tool Role = "tool"
 )
 
-// Roles are all roles.
+// Roles are the roles of servers.
 var Roles = []Role{Dev, Writer, Query}
 
 // ParseRole parses the name of a role.

@@ -415,3 +415,41 @@ func TestMemoryLimit(t *testing.T) {
 		t.Errorf("this machine has %d bytes", got)
 	}
 }
+
+// A tool takes what says where things lie, from where servers have it, and does
+// not care about the rest.
+func TestTool(t *testing.T) {
+	r, err := Load(Tool, sources(nil, nil, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Store.String(); got != "file:///work/akidb-data/objects" {
+		t.Errorf("store %s, want that of a dev", got)
+	}
+	r, err = Load(Tool, sources(map[string]string{"config": "akidb.toml"}, []string{"AKIDB_S3_ENDPOINT=http://s3:9000", "AKIDB_AUTH=on"}, `
+store = "s3://bucket/p"
+s3-region = "here"
+s3-path-style = true
+http-addr = "nowhere"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Store.String() != "s3://bucket/p" || r.S3Endpoint != "http://s3:9000" || r.S3Region != "here" || !r.S3PathStyle {
+		t.Errorf("got %+v", r.Server)
+	}
+	var names []string
+	for _, k := range Keys(Tool) {
+		names = append(names, k.Name)
+	}
+	if got := strings.Join(names, " "); got != "data-dir store s3-endpoint s3-region s3-path-style" {
+		t.Errorf("keys %s", got)
+	}
+	for _, store := range []string{"mem://", "ftp://x"} {
+		if _, err := Load(Tool, sources(map[string]string{"store": store}, nil, "")); err == nil {
+			t.Errorf("%s was taken", store)
+		}
+	}
+	if _, err := Load(Tool, sources(nil, []string{"AKIDB_STOR=x"}, "")); err == nil {
+		t.Error("an unknown variable was taken")
+	}
+}

@@ -14,7 +14,7 @@ type Key struct {
 	Secret bool // a URL that may carry user info, which is never shown
 
 	def   map[Role]string // default by role; role "" stands for the others
-	roles []Role          // where it applies; nil for everywhere
+	roles []Role          // where it applies; nil for everywhere, tools included
 	set   func(*Server, string, environment) error
 }
 
@@ -52,21 +52,24 @@ func Keys(role Role) []*Key {
 func always(text string) map[Role]string      { return map[Role]string{"": text} }
 func devOr(dev, other string) map[Role]string { return map[Role]string{Dev: dev, "": other} }
 
-var ingest = []Role{Dev, Writer}
+var (
+	ingest  = []Role{Dev, Writer}
+	servers = []Role{Dev, Writer, Query}
+)
 
 var keys = []Key{
 	{
-		Name: "http-addr", Arg: "ADDR", def: devOr("127.0.0.1:8080", "0.0.0.0:8080"),
+		Name: "http-addr", Arg: "ADDR", def: devOr("127.0.0.1:8080", "0.0.0.0:8080"), roles: servers,
 		Help: "address of the REST API",
 		set:  address(func(s *Server) *string { return &s.HTTPAddr }),
 	},
 	{
-		Name: "grpc-addr", Arg: "ADDR", def: devOr("127.0.0.1:9090", ":9090"),
+		Name: "grpc-addr", Arg: "ADDR", def: devOr("127.0.0.1:9090", ":9090"), roles: servers,
 		Help: "address of gRPC",
 		set:  address(func(s *Server) *string { return &s.GRPCAddr }),
 	},
 	{
-		Name: "admin-addr", Arg: "ADDR", def: devOr("127.0.0.1:9091", ":9091"),
+		Name: "admin-addr", Arg: "ADDR", def: devOr("127.0.0.1:9091", ":9091"), roles: servers,
 		Help: "address of /livez, /readyz, /metrics and pprof",
 		set:  address(func(s *Server) *string { return &s.AdminAddr }),
 	},
@@ -96,37 +99,37 @@ var keys = []Key{
 		set:  boolean(func(s *Server) *bool { return &s.S3PathStyle }),
 	},
 	{
-		Name: "writer-url", Arg: "URL", Secret: true, def: always(""),
+		Name: "writer-url", Arg: "URL", Secret: true, def: always(""), roles: servers,
 		Help: "where a query process reaches the writer: for fresh reads and to forward writes",
 		set:  optional(setWriterURL),
 	},
 	{
-		Name: "cache-bytes", Arg: "SIZE", def: always("60%"),
+		Name: "cache-bytes", Arg: "SIZE", def: always("60%"), roles: servers,
 		Help: "size of the RAM cache: 512MiB, or a percentage of the memory limit",
 		set:  share(func(s *Server) *int64 { return &s.CacheBytes }, 1<<20), // below, a single posting list would not fit
 	},
 	{
-		Name: "auth", Arg: "off", def: always("off"),
+		Name: "auth", Arg: "off", def: always("off"), roles: servers,
 		Help: "who may use the API; off: whoever reaches the port",
 		set:  setAuth,
 	},
 	{
-		Name: "pprof", def: always("false"),
+		Name: "pprof", def: always("false"), roles: servers,
 		Help: "serve Go's profiler on the admin address",
 		set:  boolean(func(s *Server) *bool { return &s.Pprof }),
 	},
 	{
-		Name: "otlp-endpoint", Arg: "ADDR", Secret: true, def: always(""),
+		Name: "otlp-endpoint", Arg: "ADDR", Secret: true, def: always(""), roles: servers,
 		Help: "OTLP gRPC receiver of traces: host:port, http://… or https://…; empty for none",
 		set:  optional(setOTLPEndpoint),
 	},
 	{
-		Name: "log-level", Arg: "LEVEL", def: always("info"),
+		Name: "log-level", Arg: "LEVEL", def: always("info"), roles: servers,
 		Help: "least level logged: debug, info, warn or error",
 		set:  oneOf(func(s *Server) *string { return &s.LogLevel }, "debug", "info", "warn", "error"),
 	},
 	{
-		Name: "log-format", Arg: "FORMAT", def: always("text"),
+		Name: "log-format", Arg: "FORMAT", def: always("text"), roles: servers,
 		Help: "format of the log: text or json",
 		set:  oneOf(func(s *Server) *string { return &s.LogFormat }, "text", "json"),
 	},
@@ -171,7 +174,7 @@ var keys = []Key{
 		set:  share(func(s *Server) *int64 { return &s.CompactMemory }, 16<<20),
 	},
 	{
-		Name: "shutdown-grace", Arg: "DURATION", def: always("30s"),
+		Name: "shutdown-grace", Arg: "DURATION", def: always("30s"), roles: servers,
 		Help: "most time to finish requests in flight when stopping",
 		set:  duration(func(s *Server) *time.Duration { return &s.ShutdownGrace }),
 	},

@@ -189,7 +189,7 @@ const storeWanted = "want file:///dir, s3://bucket/prefix or mem://"
 // setStore relies on data-dir standing before store in the table.
 func setStore(s *Server, text string, env environment) error {
 	if text == "" {
-		if env.role != Dev {
+		if env.role != Dev && env.role != Tool {
 			return fmt.Errorf("%s needs a store; %s", env.role, storeWanted)
 		}
 		s.Store = devStore(s.DataDir)

@@ -21,6 +21,7 @@ var edges = []edge{
 	{"segments/columns/...", []string{"kernels/..."}},
 	{"segments", []string{"segments/..."}},
 	{"segments/verify", []string{"segments/..."}},
+	{"segments/inspect", []string{"segments/..."}},
 	{"cache/...", []string{"segments/blob/..."}},
 	{"writer/...", []string{"segments/...", "kernels/...", "internal/...", "api/..."}},
 	{"query/...", []string{"segments/...", "cache/...", "kernels/...", "internal/...", "api/..."}},

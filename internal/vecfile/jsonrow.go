@@ -109,10 +109,11 @@ func parseID(value jsontext.Value) (string, error) {
 type metadata struct {
 	json  []byte
 	names map[string]struct{}
+	given bool // an object was, if an empty one
 }
 
 func (m *metadata) reset() {
-	m.json = m.json[:0]
+	m.json, m.given = m.json[:0], false
 	if m.names == nil {
 		m.names = map[string]struct{}{}
 	}
@@ -143,6 +144,7 @@ func (m *metadata) merge(dec *jsontext.Decoder) error {
 	case 'n':
 		return dec.SkipValue()
 	case '{':
+		m.given = true
 	case 0:
 		_, err := dec.ReadToken()
 		return noEOF(err)
@@ -158,12 +160,16 @@ func (m *metadata) merge(dec *jsontext.Decoder) error {
 	})
 }
 
-// object is the finished object; nil when no field was added.
+// object is the finished object; nil when there was neither a field nor an object.
 func (m *metadata) object() []byte {
-	if len(m.json) == 0 {
+	switch {
+	case len(m.json) > 0:
+		m.json = append(m.json, '}')
+	case m.given:
+		m.json = append(m.json, "{}"...)
+	default:
 		return nil
 	}
-	m.json = append(m.json, '}')
 	return m.json
 }
 

@@ -1,4 +1,4 @@
-// Package vecfile reads files of vectors, one row at a time, in constant memory.
+// Package vecfile reads files of vectors, and writes those that hold whole rows, one row at a time, in constant memory.
 //
 // What it promises:
 //
@@ -23,6 +23,8 @@
 // is left out, anything else is a string; a column called "metadata" holds a JSON object whose fields are taken over.
 //
 // JSONL holds one object a line. Every field besides id, vector and metadata joins the metadata; a blank line is no row.
+//
+// [Create] writes JSONL, and Parquet through a writer that the caller brings: what [Open] reads back as the same rows, to the bit.
 package vecfile
 
 import (

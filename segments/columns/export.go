@@ -14,7 +14,7 @@ type exported struct {
 	ID       string    `parquet:"id,zstd"`
 	Vector   []float32 `parquet:"vector,list,zstd"`
 	Metadata *string   `parquet:"metadata,optional,zstd"`
-	Seq      uint64    `parquet:"seq,zstd"`
+	Seq      *uint64   `parquet:"seq,optional,zstd"` // null where the row has none
 }
 
 // exportGroupRows is how many rows a row group of an export has: what a reader
@@ -46,7 +46,10 @@ func (w *ExportWriter) Append(rows []Row) error {
 		if len(r.Vector) != w.dimension {
 			return fmt.Errorf("columns: export %q: vector has %d values, want %d", r.ID, len(r.Vector), w.dimension)
 		}
-		out := exported{ID: r.ID, Vector: r.Vector, Seq: r.Seq}
+		out := exported{ID: r.ID, Vector: r.Vector}
+		if r.Seq != 0 { // rows as a server hands them out have none
+			out.Seq = &r.Seq
+		}
 		if r.Metadata != nil {
 			text := string(r.Metadata)
 			out.Metadata = &text

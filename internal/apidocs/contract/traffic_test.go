@@ -423,7 +423,7 @@ func limits(b *bench) {
 // outage is what a store that is away, or slow, leads to.
 func outage(b *bench) {
 	store := faulty()
-	s := startDev(b, setup{store: store, writer: writer.Config{WaitLimit: 50 * time.Millisecond}})
+	s := startDev(b, setup{store: store, writer: writer.Config{WaitLimit: time.Second}})
 	b.run(s, seed...)
 	b.run(s, call{"POST", admin + "/flush", "", "", 200, ""}, call{"POST", films + "/search", `{"vector": [1,0,0,0]}`, "", 200, ""})
 	gate := faultblob.NewGate()

@@ -1,6 +1,6 @@
-// Package bulk loads files of vectors into a collection.
+// Package bulk loads files of vectors into a collection, and writes a collection into a file ([Export]).
 //
-// What it promises:
+// What a load promises:
 //
 //   - A row counts as done only when the server has acknowledged it. What is done is kept in a checkpoint, so that a load
 //     that was interrupted goes on where it stopped: no row is left out, and none that was acknowledged is sent again.

@@ -66,7 +66,7 @@ func (s *Server) answer(c *collection, v searchRequest) (int, any) {
 		return 422, problem{Code: "dimension_mismatch", Field: "vector", Message: fmt.Sprintf("vector has %d values; collection %q needs %d", len(query), c.Name, c.Dimension)}
 	}
 	results := make([]Result, 0, len(c.rows))
-	for _, found := range s.sorted(c) {
+	for _, found := range sorted(c.rows) {
 		one := Result{ID: found.ID, Score: score(c.Metric, query, found.Vector)}
 		if slices.Contains(v.Include, "metadata") {
 			one.Metadata = found.Metadata
@@ -125,7 +125,7 @@ func (s *Server) Requests() []string {
 func (s *Server) Rows(name string) (ids []string, vectors [][]float32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, found := range s.sorted(s.collections[name]) {
+	for _, found := range sorted(s.collections[name].rows) {
 		ids, vectors = append(ids, found.ID), append(vectors, found.Vector)
 	}
 	return ids, vectors

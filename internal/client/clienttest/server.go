@@ -48,6 +48,8 @@ type collection struct {
 	Count     int    `json:"vector_count"`
 	rows      map[string]row
 	flushed   int
+	snapshots []*snapshot
+	taken     int
 }
 
 type row struct {
@@ -82,6 +84,11 @@ func New(t *testing.T) *Server {
 	route("POST /api/v1/collections/{c}/search", s.search)
 	route("POST /api/v1/collections/{c}/search/batch", s.searchBatch)
 	route("POST /api/v1/admin/collections/{c}/flush", s.flush)
+	route("POST /api/v1/admin/collections/{c}/snapshots", s.snapshotCreate)
+	route("GET /api/v1/admin/collections/{c}/snapshots", s.snapshotList)
+	route("DELETE /api/v1/admin/collections/{c}/snapshots/{snapshot}", s.snapshotDelete)
+	route("POST /api/v1/admin/collections/{c}/restore", s.restore)
+	route("POST /api/v1/admin/collections/{c}/branch", s.branch)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
@@ -190,8 +197,12 @@ func (s *Server) list(*http.Request, []byte) (int, any) {
 }
 
 func (s *Server) get(r *http.Request, _ []byte) (int, any) {
-	c := s.find(r)
-	c.Count = len(c.rows)
+	c := *s.find(r)
+	rows, found := c.rowsAsOf(r.URL.Query().Get("as_of"))
+	if !found {
+		return noSnapshot(r.URL.Query().Get("as_of"))
+	}
+	c.Count = len(rows)
 	return 200, c
 }
 
@@ -273,14 +284,19 @@ func (s *Server) scroll(r *http.Request, body []byte) (int, any) {
 		Limit   int            `json:"limit"`
 		Cursor  string         `json:"cursor"`
 		Include []string       `json:"include"`
+		AsOf    string         `json:"as_of"`
 	}
 	v, p := decode[request](body)
 	if p != nil {
 		return 400, *p
 	}
+	rows, known := s.find(r).rowsAsOf(v.AsOf)
+	if !known {
+		return noSnapshot(v.AsOf)
+	}
 	page := []row{}
 	next := ""
-	for _, found := range s.sorted(s.find(r)) {
+	for _, found := range sorted(rows) {
 		if found.ID <= v.Cursor && v.Cursor != "" {
 			continue
 		}
@@ -293,9 +309,9 @@ func (s *Server) scroll(r *http.Request, body []byte) (int, any) {
 	return 200, map[string]any{"vectors": page, "next_cursor": next}
 }
 
-func (s *Server) sorted(c *collection) []row {
-	all := make([]row, 0, len(c.rows))
-	for _, found := range c.rows {
+func sorted(rows map[string]row) []row {
+	all := make([]row, 0, len(rows))
+	for _, found := range rows {
 		all = append(all, found)
 	}
 	slices.SortFunc(all, func(a, b row) int { return cmp.Compare(a.ID, b.ID) })

@@ -85,3 +85,39 @@ func TestRefused(t *testing.T) {
 		}
 	}
 }
+
+// What is opened for reading only sees what there is, and refuses the rest.
+func TestReadOnly(t *testing.T) {
+	e := s3test.Start(t)
+	e.Setenv(t)
+	c := s3blob.Config{Endpoint: e.URL, PathStyle: true}
+	for _, url := range []string{"file://" + t.TempDir(), "s3://" + e.Bucket + "/ro"} {
+		live := mustOpen(t, url, c)
+		if _, err := live.Put(t.Context(), "a/b", strings.NewReader("x"), 1, blob.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := bloburl.OpenReadOnly(t.Context(), url, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _, err := s.Get(t.Context(), "a/b"); err != nil || string(b) != "x" {
+			t.Errorf("%s: got %q, %v", url, b, err)
+		}
+		if _, err := s.Put(t.Context(), "c", strings.NewReader("x"), 1, blob.Condition{}); err == nil {
+			t.Errorf("%s: put", url)
+		}
+		if err := s.Delete(t.Context(), "a/b"); err == nil {
+			t.Errorf("%s: deleted", url)
+		}
+		if page, err := live.List(t.Context(), blob.Listing{}); err != nil || len(page.Objects) != 1 {
+			t.Errorf("%s: got %+v, %v", url, page, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "missing")
+	if _, err := bloburl.OpenReadOnly(t.Context(), "file://"+missing, c); err == nil {
+		t.Error("a store that is not there was opened")
+	}
+}

@@ -19,7 +19,9 @@
 //	.fileblob/tmp/<id>/holder   flocked as long as one open Store lives
 //	.fileblob/tmp/<id>/<n>      bodies that Store is writing
 //
-// Open removes what dead holders left. Nothing else ever looks at it.
+// Open removes what dead holders left. Nothing else ever looks at it. OpenReadOnly
+// changes nothing at all, not even there: it takes the lock to list, as all do,
+// and does without where there is none, in a copy of a store.
 //
 // The directory must be on one local file system with hard links and with
 // modification times of a microsecond or finer.
@@ -44,11 +46,12 @@ import (
 // reserved is the folder of the store itself.
 const reserved = ".fileblob"
 
-// Store implements blob.Store. Make one with Open.
+// Store implements blob.Store. Make one with Open or OpenReadOnly.
 type Store struct {
-	root   string // absolute
-	lock   *flock // held to change anything outside of holder
-	holder *holder
+	root   string        // absolute
+	mark   string        // what has been there since the store was opened
+	lock   *flock        // held to change anything outside of holder; nil for a copy that nobody changes
+	holder *holder       // nil for reading only
 	temps  atomic.Uint64 // numbers the temporary files
 	broken atomic.Pointer[error]
 
@@ -76,7 +79,7 @@ func open(dir string, hook func(step string)) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, hook: hook, sync: syncPath}
+	s := &Store{root: root, mark: filepath.Join(root, reserved), hook: hook, sync: syncPath}
 	holders := filepath.Join(root, reserved, "tmp")
 	if err := s.makeDirs(holders); err != nil {
 		return nil, err
@@ -90,6 +93,41 @@ func open(dir string, hook func(step string)) (_ *Store, err error) {
 	defer s.lock.release()
 	if s.holder, err = s.takeOver(holders); err != nil {
 		return nil, errors.Join(err, s.lock.close())
+	}
+	return s, nil
+}
+
+// errReadOnly: the store was opened for reading only. Nothing was changed.
+var errReadOnly = errors.New("the store is open for reading only")
+
+// OpenReadOnly opens the store in dir, which must be there, to look at it beside
+// whatever uses it, or at a copy of it. It needs no permission to write. Put and
+// Delete always fail.
+func OpenReadOnly(dir string) (*Store, error) {
+	s, err := openReadOnly(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", dir, classify(err))
+	}
+	return s, nil
+}
+
+func openReadOnly(dir string) (*Store, error) {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(root); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		return nil, syscall.ENOTDIR
+	}
+	s := &Store{root: root, mark: root, hook: func(string) {}, sync: syncPath}
+	lock, err := os.Open(filepath.Join(root, reserved, "lock"))
+	switch {
+	case err == nil:
+		s.mark, s.lock = filepath.Join(root, reserved), newFlock(lock)
+	case !absent(err):
+		return nil, err
 	}
 	return s, nil
 }
@@ -120,7 +158,14 @@ func (s *Store) takeOver(holders string) (*holder, error) {
 
 // Close gives the store up. No operation may be under way or follow.
 func (s *Store) Close() error {
-	return errors.Join(s.holder.close(), s.lock.close())
+	var errs []error
+	if s.holder != nil {
+		errs = append(errs, s.holder.close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Get implements blob.Store.
@@ -244,9 +289,9 @@ func (s *Store) statObject(path string) (os.FileInfo, error) {
 
 // gone tells a store that was unmounted, moved or removed from one that lacks an
 // object: everything seems to be absent from it, and nothing may be concluded
-// from that. The store's own folder has been there since it was opened.
+// from that.
 func (s *Store) gone() error {
-	if _, err := os.Stat(filepath.Join(s.root, reserved)); err != nil {
+	if _, err := os.Stat(s.mark); err != nil {
 		return fmt.Errorf("%w: the store is not there any more: %w", blob.ErrUnavailable, err)
 	}
 	return nil

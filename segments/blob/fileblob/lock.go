@@ -23,8 +23,10 @@ func openFlock(path string) (*flock, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &flock{file: f, taken: make(chan struct{}, 1)}, nil
+	return newFlock(f), nil
 }
+
+func newFlock(f *os.File) *flock { return &flock{file: f, taken: make(chan struct{}, 1)} }
 
 // acquire waits for the lock or the end of ctx.
 func (l *flock) acquire(ctx context.Context) error {

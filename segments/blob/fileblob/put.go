@@ -29,6 +29,9 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64,
 	if err := blob.CheckPut(key, size, cond); err != nil {
 		return "", err
 	}
+	if s.holder == nil {
+		return "", errReadOnly
+	}
 	path, err := s.path(ctx, key)
 	if err != nil {
 		return "", err
@@ -171,6 +174,9 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 }
 
 func (s *Store) remove(ctx context.Context, key string) error {
+	if s.holder == nil {
+		return errReadOnly
+	}
 	path, err := s.path(ctx, key)
 	if err != nil {
 		return err
