@@ -98,22 +98,25 @@ func TestExportIsInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "x.parquet")
 	c := program(t, []string{"export", "-c", "x", "--out", out}, "AKIDB_URL="+s.URL)
+	reached := make(chan struct{})
 	pages := 0
-	s.Before = func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
-		if strings.HasSuffix(r.URL.Path, "/scroll") {
-			if pages++; pages == 2 {
-				if err := c.Process.Signal(syscall.SIGINT); err != nil {
-					t.Error(err)
-				}
-				<-r.Context().Done() // it gives up waiting
-				return true
-			}
+	s.Intercept(func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
+		if !strings.HasSuffix(r.URL.Path, "/scroll") {
+			return false
 		}
-		return false
-	}
+		if pages++; pages < 2 {
+			return false
+		}
+		close(reached)
+		<-r.Context().Done() // it gives up waiting
+		return true
+	})
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
-	require.Error(t, c.Run())
+	require.NoError(t, c.Start())
+	<-reached
+	require.NoError(t, c.Process.Signal(syscall.SIGINT))
+	require.Error(t, c.Wait())
 	require.Equal(t, exitFailed, c.ProcessState.ExitCode(), stderr.String())
 	require.Contains(t, stderr.String(), `akidb: export "x": interrupted: `)
 	require.Empty(t, s.Snapshots("x"))

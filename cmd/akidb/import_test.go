@@ -282,13 +282,13 @@ func TestImportInterrupted(t *testing.T) {
 	args := []string{"import", path, "-c", "x", "--create", "--batch", "10", "--parallel", "1"}
 
 	reached, stopping := make(chan struct{}), make(chan struct{})
-	s.Before = func(_ http.ResponseWriter, _ *http.Request, body []byte) bool {
+	s.Intercept(func(_ http.ResponseWriter, _ *http.Request, body []byte) bool {
 		if strings.Contains(string(body), `"id":"30"`) {
 			close(reached)
 			<-stopping
 		}
 		return false
-	}
+	})
 	c := program(t, args, environ...)
 	stderr, err := c.StderrPipe()
 	require.NoError(t, err)
