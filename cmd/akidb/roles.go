@@ -149,7 +149,7 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int, 
 	}
 	return writer.Open(ctx, writer.Config{
 		Store: b.store, Ranges: b.cache, DataDir: p.cfg.DataDir,
-		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, CompactMemory: p.cfg.CompactMemory, BuildWorkers: buildWorkers, Yield: yield,
+		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, GarbageGrace: p.cfg.GarbageGrace, CompactMemory: p.cfg.CompactMemory, BuildWorkers: buildWorkers, Yield: yield,
 		WAL: wal.Config{FileBytes: p.cfg.WALFileBytes}, MaxLogBytes: p.cfg.WALMaxBytes,
 		Ship: p.cfg.WALShip, ShipEvery: p.cfg.WALShipInterval,
 		BallastBytes: p.cfg.BallastBytes, Degraded: p.health.SetDegraded,

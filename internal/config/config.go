@@ -67,6 +67,7 @@ type Server struct {
 	BallastBytes  int64         // given up when the disk is nearly full; 0: none
 	WALFileBytes  int64         // size of one log file
 	FlushBytes    int64         // memtable size at which it is flushed
+	GarbageGrace  time.Duration // how long objects that no version names are kept
 	CompactMemory int64         // most memory of a merge of segments
 	FlushAge      time.Duration // age of a memtable's oldest row at which it is flushed
 	ShutdownGrace time.Duration // most time to finish requests in flight

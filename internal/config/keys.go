@@ -169,6 +169,11 @@ var keys = []Key{
 		set:  duration(func(s *Server) *time.Duration { return &s.WALShipInterval }),
 	},
 	{
+		Name: "gc-grace", Arg: "DURATION", def: always("10m"), roles: ingest,
+		Help: "how long replaced objects are kept, for reads that run and for as_of",
+		set:  duration(func(s *Server) *time.Duration { return &s.GarbageGrace }),
+	},
+	{
 		Name: "compact-memory", Arg: "SIZE", def: always("25%"), roles: ingest,
 		Help: "memory that merging segments may take: 1GiB, or a percentage of the memory limit",
 		set:  share(func(s *Server) *int64 { return &s.CompactMemory }, 16<<20),

@@ -58,7 +58,7 @@ func (c *check) segment(ctx context.Context, view *segments.View, i int, live fu
 	err := seg.Scan(ctx, 0, seg.Rows(), columns.ProjectAll, func(first uint32, rows []columns.Row) error {
 		for j, r := range rows {
 			ordinal := first + uint32(j)
-			if r.Seq < entry.MinSeq || r.Seq > entry.MaxSeq || r.Seq > c.snap.FlushedSeq && len(c.snap.Origins) == 0 {
+			if r.Seq < entry.MinSeq || r.Seq > entry.MaxSeq || r.Seq > c.snap.FlushedSeq {
 				return fmt.Errorf("row %d has sequence number %d, want %d to %d and at most %d: %w",
 					ordinal, r.Seq, entry.MinSeq, entry.MaxSeq, c.snap.FlushedSeq, blob.ErrCorrupt)
 			}
