@@ -30,8 +30,8 @@ func TestDLQ(t *testing.T) {
 	s := &clienttest.Server{URL: server.URL}
 	code, stdout, stderr := against(t, s, "dlq", "list")
 	require.Zero(t, code, stderr)
-	require.Equal(t, "ID   KIND   COLLECTION  SEQS  SIZE     ATTEMPTS  SINCE                 LAST ERROR\n"+
-		"01A  flush  films       3-9   2.0 KiB  7         2026-01-02T03:04:05Z  store"+`·`+"unavailable\n", stdout)
+	require.Equal(t, "ID   KIND   COLLECTION  SEQS  SIZE     ATTEMPTS  SINCE                     LAST ERROR\n"+
+		"01A  flush  films       3-9   2.0 KiB  7         2026-01-02T03:04:05.000Z  store"+`·`+"unavailable\n", stdout)
 	code, stdout, stderr = against(t, s, "dlq", "list", "-o", "json")
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, `"first_failed_at": "2026-01-02T03:04:05Z"`)
