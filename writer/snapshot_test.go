@@ -2,9 +2,13 @@ package writer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -472,5 +476,50 @@ func TestTooManySnapshots(t *testing.T) {
 	}
 	if _, err := c.takeSnapshot(ctx, "", false); asWriteError(err).Code != "too_many_snapshots" {
 		t.Errorf("one more: %v", err)
+	}
+}
+
+// The description of a snapshot is as the document of formats has it.
+func TestDescriptionDocument(t *testing.T) {
+	ctx := context.Background()
+	v := newWorld(t, nil)
+	v.open()
+	c := v.create("c", 3, "l2")
+	pin, err := c.takeSnapshot(ctx, "named", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := v.store.Get(ctx, manifest.SnapshotKey(c.meta.ID, pin.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	var fields []string
+	for name, value := range got {
+		inner, ok := value.(map[string]any)
+		if !ok {
+			fields = append(fields, name)
+		}
+		for below := range inner {
+			fields = append(fields, name+"."+below)
+		}
+	}
+	document, err := os.ReadFile("../segments/manifest/FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(document), "\n## Snapshot\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var want []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(section, -1) {
+		want = append(want, m[1])
+	}
+	slices.Sort(fields)
+	slices.Sort(want)
+	if !slices.Equal(fields, want) {
+		t.Errorf("the object has %q, the document %q", fields, want)
 	}
 }
