@@ -157,6 +157,17 @@ func (p Program) Start(t testing.TB, role string, opts Options) *Server {
 // Restart starts a server that has ended and returns once it is ready.
 func (s *Server) Restart() {
 	s.t.Helper()
+	err := s.launch()
+	if err == nil {
+		err = s.awaitReady()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// launch starts a process.
+func (s *Server) launch() error {
 	args := []string{s.Role}
 	if !s.opts.Bare {
 		args = append(args, "--http-addr", s.HTTP, "--grpc-addr", s.GRPC, "--admin-addr", s.Admin,
@@ -169,29 +180,48 @@ func (s *Server) Restart() {
 	r.cmd = s.program.command(context.Background(), s.t.TempDir(), s.opts.Env, append(args, s.opts.Args...))
 	r.cmd.Stdout, r.cmd.Stderr = &r.output, &r.output
 	if err := r.cmd.Start(); err != nil {
-		s.t.Fatalf("start akidb %s: %v", s.Role, err)
+		return fmt.Errorf("start akidb %s: %w", s.Role, err)
 	}
 	go func() { _ = r.cmd.Wait(); close(r.exited) }()
 	s.runs = append(s.runs, r)
+	return nil
+}
+
+// awaitReady waits until the process that was launched is ready, or has ended.
+func (s *Server) awaitReady() error {
+	r := s.current()
+	end := time.After(hang)
 	select {
 	case <-r.output.listening:
 	case <-r.exited:
-		s.t.Fatalf("akidb %s ended instead of listening: %v", s.Role, r.cmd.ProcessState)
-	case <-time.After(hang):
-		s.t.Fatalf("akidb %s does not say that it listens", s.Role)
+		return fmt.Errorf("akidb %s ended instead of listening: %v", s.Role, r.cmd.ProcessState)
+	case <-end:
+		return fmt.Errorf("akidb %s does not say that it listens", s.Role)
 	}
-	a := r.output.addresses
-	if len(s.runs) == 1 { // later ones are on the same, which others may be reading
+	if a := r.output.addresses; len(s.runs) == 1 { // later ones are on the same, which others may be reading
 		s.HTTP, s.GRPC, s.Admin = a.HTTP, a.GRPC, a.Admin
 	}
-	Eventually(s.t, "ready", func() bool {
-		resp, err := s.client.Get("http://" + s.Admin + "/readyz")
-		if err != nil {
-			return false
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !s.ready() {
+		select {
+		case <-tick.C:
+		case <-r.exited:
+			return fmt.Errorf("akidb %s ended instead of getting ready: %v", s.Role, r.cmd.ProcessState)
+		case <-end:
+			return fmt.Errorf("akidb %s never gets ready", s.Role)
 		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	}
+	return nil
+}
+
+func (s *Server) ready() bool {
+	resp, err := s.client.Get("http://" + s.Admin + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 func (s *Server) current() *run { return s.runs[len(s.runs)-1] }
