@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -131,6 +132,7 @@ func newWire(t testing.TB, to func() string) *wire {
 		},
 		Transport:      &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64, DialContext: dialer.DialContext},
 		ModifyResponse: w.received,
+		ErrorLog:       log.New(io.Discard, "", 0),
 		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

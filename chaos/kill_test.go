@@ -39,10 +39,10 @@ const (
 // for certain is; what was deleted stays deleted; and those of unknown fate are
 // there or not, for every reader and for good.
 //
-// AKIDB_TEST_KILLS is how often (5), AKIDB_TEST_SEED repeats a run's choices.
+// AKIDB_TEST_KILLS is how often (5, at full length 100), AKIDB_TEST_SEED repeats a run's choices.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	kills := int(setting(t, "AKIDB_TEST_KILLS", 5))
+	kills := int(setting(t, "AKIDB_TEST_KILLS", uint64(rounds(5, 20))))
 	seed := setting(t, "AKIDB_TEST_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("AKIDB_TEST_SEED=%d AKIDB_TEST_KILLS=%d go test -run TestKill ./chaos", seed, kills)
 
@@ -243,8 +243,10 @@ func (k *killing) everyWay(when string, s *Server, consistency string) {
 	require.True(t, slices.IsSortedFunc(rows, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) }), when)
 	require.NoError(t, k.history.Audit(owned(rows)), when)
 	require.Equal(t, len(rows), s.Count(t, "points", consistency), when)
+	const most = 10_000 // the greatest k there is
+	require.LessOrEqual(t, len(rows), most, "more rows than one search can find")
 	hits, _ := s.Search(t, "points", map[string]any{
-		"vector": make([]float32, killDim), "k": 10000, "include": []string{"metadata", "vector"}, "consistency": consistency,
+		"vector": make([]float32, killDim), "k": most, "exact": true, "include": []string{"metadata", "vector"}, "consistency": consistency,
 	})
 	found := make([]Row, len(hits))
 	for i, h := range hits {

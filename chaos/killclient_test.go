@@ -12,8 +12,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// pace is what a client of a fleet waits between two requests.
-const pace = 3 * time.Millisecond
+// What a client of a fleet waits between two requests, and after a write that
+// was not acknowledged.
+const (
+	pace    = 3 * time.Millisecond
+	backoff = 50 * time.Millisecond
+)
 
 // killClient writes rows that no other client writes, one write after the
 // other, and knows what they are.
@@ -25,10 +29,12 @@ type killClient struct {
 	rows   map[string]Row // as they are; no entry or the zero Row: there is none
 	made   int            // contents that were made
 	moved  map[string]int // how often a row was left for another
+	waits  time.Duration  // until the next request, in a fleet
 }
 
 func (c *killClient) run() {
 	for c.goesOn() {
+		c.waits = pace
 		if c.shared != nil && c.rng.IntN(10) == 0 {
 			c.writeShared()
 		} else {
@@ -38,7 +44,7 @@ func (c *killClient) run() {
 			c.look(id)
 		}
 		if c.mortal {
-			time.Sleep(pace) // a load, and no race of clients for two processors
+			time.Sleep(c.waits) // a load, and no race of clients for two processors
 		}
 	}
 }
@@ -99,10 +105,12 @@ func (c *killClient) write() {
 	case kind == Refused:
 		c.record(Refused, a.rows)
 		if !a.bad {
+			c.waits = backoff
 			c.tally(refusal(answer, err))
 		}
 		c.gate.pass()
 	case c.mortal:
+		c.waits = backoff
 		c.record(Unknown, a.rows)
 		c.leave(a.rows)
 	default:

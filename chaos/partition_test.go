@@ -134,7 +134,7 @@ func TestQueryPartitioned(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t)
 	f.load()
-	for i := range rounds(2, 5) {
+	for i := range rounds(1, 10) {
 		f.waitForAcks(100)
 		stale, failed := f.tallied(readStale), f.queries[i%2].failedCalls()
 		f.toStore[1+i%2].swallow()
