@@ -15,6 +15,7 @@ type hit struct {
 	tail     bool   // the row is in the tail, not in a segment
 	metadata []byte // of rows of the tail
 	vector   []float32
+	version  uint64
 }
 
 // best keeps the k nearest of any number of hits, and every further one that is

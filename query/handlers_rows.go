@@ -69,6 +69,7 @@ type vectorJSON struct {
 	ID       string         `json:"id"`
 	Vector   httpapi.Vector `json:"vector,omitempty"`
 	Metadata jsontext.Value `json:"metadata,omitempty"`
+	Version  uint64         `json:"version,omitzero"`
 }
 
 func (s *Service) getVector(ctx *fasthttp.RequestCtx) error {
@@ -92,7 +93,8 @@ func (s *Service) getVector(ctx *fasthttp.RequestCtx) error {
 			ID       string         `json:"id"`
 			Vector   httpapi.Vector `json:"vector"`
 			Metadata jsontext.Value `json:"metadata"`
-		}{got.id, got.vector, jsonOrNull(got.metadata)})
+			Version  uint64         `json:"version"`
+		}{got.id, got.vector, jsonOrNull(got.metadata), got.version})
 	})
 }
 
@@ -122,7 +124,7 @@ func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
 			return err
 		}
 	}
-	withMetadata, withVector, err := parseInclude(req.Include)
+	include, err := parseInclude(req.Include)
 	if err != nil {
 		return err
 	}
@@ -135,7 +137,7 @@ func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	return s.on(httpapi.Context(ctx), ctx, name, want, func(c context.Context, _ *replica, st *state) error {
-		rows, more, err := s.scroll(c, st, f, after, limit, withMetadata, withVector)
+		rows, more, err := s.scroll(c, st, f, after, limit, include)
 		if err != nil {
 			return err
 		}
@@ -145,11 +147,14 @@ func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
 		}{Vectors: make([]vectorJSON, len(rows))}
 		for i, r := range rows {
 			out.Vectors[i].ID = r.id
-			if withVector {
+			if include.vector {
 				out.Vectors[i].Vector = r.vector
 			}
-			if withMetadata {
+			if include.metadata {
 				out.Vectors[i].Metadata = jsonOrNull(r.metadata)
+			}
+			if include.version {
+				out.Vectors[i].Version = r.version
 			}
 		}
 		if more {

@@ -25,6 +25,7 @@ type resultJSON struct {
 	Score    float32        `json:"score"`
 	Metadata jsontext.Value `json:"metadata,omitempty"`
 	Vector   httpapi.Vector `json:"vector,omitempty"`
+	Version  uint64         `json:"version,omitzero"`
 }
 
 // searchResponse answers one search.
@@ -139,6 +140,8 @@ func sameMoment(a, b *moment) bool { return a == nil && b == nil || a != nil && 
 // answer runs searches together on a state. What is read from the store for one
 // of them counts for all. field names the vector of a search.
 func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask, field func(i int) string) ([]searchResponse, error) {
+	s.searching.Add(1)
+	defer s.searching.Add(-1)
 	began := s.cfg.Now()
 	var used cache.Usage
 	ctx = cache.WithUsage(ctx, &used)
@@ -174,11 +177,14 @@ func respond(a *ask, run *run, hits []hit, u usage, took time.Duration) searchRe
 	}
 	for i, h := range hits {
 		res := resultJSON{ID: h.id, Score: run.metric.ScoreOf(h.distance)}
-		if a.withMetadata {
+		if a.want.metadata {
 			res.Metadata = jsonOrNull(h.metadata)
 		}
-		if a.withVector {
+		if a.want.vector {
 			res.Vector = h.vector
+		}
+		if a.want.version {
+			res.Version = h.version
 		}
 		resp.Results[i] = res
 	}

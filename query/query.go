@@ -116,9 +116,25 @@ type Service struct {
 	// waits for run under it.
 	background context.Context
 	stop       context.CancelFunc
+	searching  atomic.Int64 // requests that search right now
 	// writerDown is when the writer may be asked again after it could not be
 	// reached, in Unix nanoseconds.
 	writerDown atomic.Int64
+}
+
+// quietLook is how often Quiet looks, quietMost how long it waits at most.
+const (
+	quietLook = 200 * time.Microsecond
+	quietMost = 5 * time.Millisecond
+)
+
+// Quiet waits until no search runs, and no longer than 5 ms: background work in
+// the same process leaves the cores to searches without ever being starved by
+// them.
+func (s *Service) Quiet() {
+	for waited := time.Duration(0); s.searching.Load() > 0 && waited < quietMost; waited += quietLook {
+		time.Sleep(quietLook)
+	}
 }
 
 // writerPause is how long reads with consistency latest go without asking a

@@ -35,6 +35,7 @@ type searchAnswer struct {
 		Score    float32
 		Metadata map[string]any
 		Vector   []float32
+		Version  uint64
 	}
 	ManifestVersion uint64 `json:"manifest_version"`
 	Usage           usage
@@ -106,8 +107,14 @@ func compareAll(t *testing.T, f *fixture, rng *rand.Rand) {
 	filter := fmt.Sprintf(`{"must":[{"key":"n","match":{"value":%d}}]}`, n)
 
 	var got searchAnswer
-	f.call("POST", "/collections/movies/search", fmt.Sprintf(`{"vector":%s,"k":%d}`, vectorJSONOf(q), k), &got)
+	f.call("POST", "/collections/movies/search", fmt.Sprintf(`{"vector":%s,"k":%d,"include":["version"]}`, vectorJSONOf(q), k), &got)
 	wantHits(t, got, w.nearest(q, k, nil))
+	for _, r := range got.Results {
+		if r.Version != w.rows[r.ID].Seq || r.Metadata != nil || r.Vector != nil {
+			t.Fatalf("found %+v, want version %d and nothing else", r, w.rows[r.ID].Seq)
+		}
+	}
+	got = searchAnswer{}
 	f.call("POST", "/collections/ID1/search", fmt.Sprintf(`{"vector":%s,"k":%d,"filter":%s,"exact":true}`, vectorJSONOf(q), k, filter), &got)
 	wantHits(t, got, w.nearest(q, k, keep))
 
@@ -134,10 +141,11 @@ func compareAll(t *testing.T, f *fixture, rng *rand.Rand) {
 			ID       string
 			Vector   []float32
 			Metadata map[string]any
+			Version  uint64
 		}
 		status, _ := f.call("GET", "/collections/movies/vectors/"+id, "", &row)
 		op, ok := w.rows[id]
-		if ok != (status == fasthttp.StatusOK) || ok && (row.ID != id || !slices.Equal(row.Vector, op.Vector)) {
+		if ok != (status == fasthttp.StatusOK) || ok && (row.ID != id || row.Version != op.Seq || !slices.Equal(row.Vector, op.Vector)) {
 			t.Fatalf("row %q: status %d, %+v, want %v %v", id, status, row, ok, op)
 		}
 	}
@@ -157,7 +165,7 @@ func scrollIDs(t *testing.T, f *fixture, filter string, limit int) []string {
 	var ids []string
 	cursor := ""
 	for {
-		body := fmt.Sprintf(`{"limit":%d,"include":["vector","metadata"]`, limit)
+		body := fmt.Sprintf(`{"limit":%d,"include":["vector","version","metadata"]`, limit)
 		if filter != "" {
 			body += `,"filter":` + filter
 		}
@@ -166,16 +174,17 @@ func scrollIDs(t *testing.T, f *fixture, filter string, limit int) []string {
 		}
 		var page struct {
 			Vectors []struct {
-				ID     string
-				Vector []float32
+				ID      string
+				Vector  []float32
+				Version uint64
 			}
 			Next *string `json:"next_cursor"`
 		}
 		f.call("POST", "/collections/movies/vectors/scroll", body+"}", &page)
 		for _, v := range page.Vectors {
 			ids = append(ids, v.ID)
-			if !slices.Equal(v.Vector, f.writer.rows[v.ID].Vector) {
-				t.Fatalf("scrolled vector %v of %q", v.Vector, v.ID)
+			if op := f.writer.rows[v.ID]; !slices.Equal(v.Vector, op.Vector) || v.Version != op.Seq {
+				t.Fatalf("scrolled vector %v of %q at version %d, want %v at %d", v.Vector, v.ID, v.Version, op.Vector, op.Seq)
 			}
 		}
 		if page.Next == nil {

@@ -83,7 +83,7 @@ func (s *Service) parse(req *searchRequest) (ask, error) {
 		a.timeout = time.Duration(*t) * time.Millisecond
 	}
 	var err error
-	if a.withMetadata, a.withVector, err = parseInclude(req.Include); err != nil {
+	if a.want, err = parseInclude(req.Include); err != nil {
 		return a, err
 	}
 	if a.filter, err = s.parseFilter(req.Filter); err != nil {
@@ -94,22 +94,24 @@ func (s *Service) parse(req *searchRequest) (ask, error) {
 }
 
 // parseInclude defaults to metadata without vectors.
-func parseInclude(include *[]string) (metadata, vector bool, err error) {
+func parseInclude(include *[]string) (want included, err error) {
 	if include == nil {
-		return true, false, nil
+		return included{metadata: true}, nil
 	}
 	for i, what := range *include {
 		switch what {
 		case "metadata":
-			metadata = true
+			want.metadata = true
 		case "vector":
-			vector = true
+			want.vector = true
+		case "version":
+			want.version = true
 		default:
 			field := fmt.Sprintf("include[%d]", i)
-			return false, false, httpapi.Unprocessable("unknown_include", field, "%s is %q, want \"metadata\" or \"vector\"", field, what)
+			return want, httpapi.Unprocessable("unknown_include", field, "%s is %q, want \"metadata\", \"vector\" or \"version\"", field, what)
 		}
 	}
-	return metadata, vector, nil
+	return want, nil
 }
 
 func (s *Service) parseFilter(text jsontext.Value) (*filter, error) {

@@ -14,19 +14,23 @@ type row struct {
 	id       string
 	vector   []float32
 	metadata []byte
+	version  uint64 // sequence number of its last write
 }
+
+// included says what of a row a client wants besides its id.
+type included struct{ metadata, vector, version bool }
 
 // get returns one row by id.
 func (st *state) get(ctx context.Context, id string) (row, bool, error) {
 	if op, ok := st.tail.Get(id); ok {
-		return row{id, op.Vector, op.Metadata}, !op.Delete, nil
+		return row{id, op.Vector, op.Metadata, op.Seq}, !op.Delete, nil
 	}
 	at, found, err := st.view.Lookup(ctx, []string{id})
 	if err != nil || !found[0] {
 		return row{}, false, err
 	}
 	r, err := st.view.Row(ctx, at[0])
-	return row{r.ID, r.Vector, r.Metadata}, err == nil, err
+	return row{r.ID, r.Vector, r.Metadata, r.Seq}, err == nil, err
 }
 
 // count is how many rows match f, all when f is nil.
@@ -51,7 +55,7 @@ func (st *state) tailRows(f *filter) []row {
 	for _, b := range st.tail.Blocks() {
 		for i := range b.Count {
 			if op, live := b.Live(i); live && (f == nil || f.Match(op.ID, op.Metadata)) {
-				out = append(out, row{op.ID, op.Vector, op.Metadata})
+				out = append(out, row{op.ID, op.Vector, op.Metadata, op.Seq})
 			}
 		}
 	}
@@ -69,7 +73,7 @@ type found struct {
 // order of ids, and whether there are more. The order does not depend on where
 // rows lie, so that flushes and compactions between two pages neither repeat
 // nor skip a row.
-func (s *Service) scroll(ctx context.Context, st *state, f *filter, after string, limit int, withMetadata, withVector bool) ([]row, bool, error) {
+func (s *Service) scroll(ctx context.Context, st *state, f *filter, after string, limit int, want included) ([]row, bool, error) {
 	var all []found
 	for i, seg := range st.view.Segments {
 		allowed, err := s.allowed(ctx, st, i, f)
@@ -101,19 +105,19 @@ func (s *Service) scroll(ctx context.Context, st *state, f *filter, after string
 	})
 	more := len(all) > limit
 	all = all[:min(len(all), limit)]
-	rows, err := st.readRows(ctx, all, withMetadata, withVector)
+	rows, err := st.readRows(ctx, all, want)
 	return rows, more, err
 }
 
 // readRows reads what is wanted of the rows that are in segments.
-func (st *state) readRows(ctx context.Context, all []found, withMetadata, withVector bool) ([]row, error) {
+func (st *state) readRows(ctx context.Context, all []found, want included) ([]row, error) {
 	var at []segments.Location
 	for _, r := range all {
 		if r.stored {
 			at = append(at, r.at)
 		}
 	}
-	stored, err := st.readColumns(ctx, at, withMetadata, withVector)
+	stored, err := st.readColumns(ctx, at, want)
 	if err != nil {
 		return nil, err
 	}
@@ -121,24 +125,27 @@ func (st *state) readRows(ctx context.Context, all []found, withMetadata, withVe
 	for i, r := range all {
 		out[i] = r.row
 		if r.stored {
-			out[i].metadata, out[i].vector = stored[0].metadata, stored[0].vector
+			out[i], out[i].id = stored[0], r.id
 			stored = stored[1:]
 		}
 	}
 	return out, nil
 }
 
-// readColumns returns metadata and vectors, as far as wanted, of rows in
-// segments, in one round of reads. Ids are left out.
-func (st *state) readColumns(ctx context.Context, at []segments.Location, withMetadata, withVector bool) ([]row, error) {
+// readColumns returns what is wanted of rows in segments, in one round of reads. Ids are left out.
+func (st *state) readColumns(ctx context.Context, at []segments.Location, want included) ([]row, error) {
 	var metadata [][]byte
 	var vectors []float32
+	var versions []uint64
 	g, ctx := errgroup.WithContext(ctx)
-	if withMetadata {
+	if want.metadata {
 		g.Go(func() (err error) { metadata, err = st.view.Metadata(ctx, at); return err })
 	}
-	if withVector {
+	if want.vector {
 		g.Go(func() (err error) { vectors, err = st.view.Vectors(ctx, at); return err })
+	}
+	if want.version {
+		g.Go(func() (err error) { versions, err = st.view.Seqs(ctx, at); return err })
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
@@ -146,11 +153,14 @@ func (st *state) readColumns(ctx context.Context, at []segments.Location, withMe
 	rows := make([]row, len(at))
 	dim := st.collection().Dimension
 	for i := range rows {
-		if withMetadata {
+		if want.metadata {
 			rows[i].metadata = metadata[i]
 		}
-		if withVector {
+		if want.vector {
 			rows[i].vector = vectors[i*dim : (i+1)*dim]
+		}
+		if want.version {
+			rows[i].version = versions[i]
 		}
 	}
 	return rows, nil

@@ -20,8 +20,7 @@ type search struct {
 	exact        bool
 	targetRecall float32
 	nprobe       int // 0: chosen by targetRecall
-	withMetadata bool
-	withVector   bool
+	want         included
 }
 
 // usage is what a search cost.
@@ -159,7 +158,7 @@ func (r *run) scanTail() {
 			if !live || r.search.filter != nil && !r.search.filter.Match(op.ID, op.Metadata) {
 				continue
 			}
-			r.best.add(hit{distance: d, id: op.ID, tail: true, metadata: op.Metadata, vector: op.Vector})
+			r.best.add(hit{distance: d, id: op.ID, tail: true, metadata: op.Metadata, vector: op.Vector, version: op.Seq})
 		}
 		r.usage.Reranked += b.Count
 	}
@@ -275,15 +274,15 @@ func inSegments(hits []hit) (at []segments.Location, positions []int) {
 	return at, positions
 }
 
-// fill adds metadata and vectors to the stored hits of an answer, where asked for.
+// fill adds what is wanted of the stored hits of an answer.
 func (r *run) fill(ctx context.Context, hits []hit) error {
 	at, stored := inSegments(hits)
-	rows, err := r.st.readColumns(ctx, at, r.search.withMetadata, r.search.withVector)
+	rows, err := r.st.readColumns(ctx, at, r.search.want)
 	if err != nil {
 		return err
 	}
 	for i, pos := range stored {
-		hits[pos].metadata, hits[pos].vector = rows[i].metadata, rows[i].vector
+		hits[pos].metadata, hits[pos].vector, hits[pos].version = rows[i].metadata, rows[i].vector, rows[i].version
 	}
 	return nil
 }

@@ -20,14 +20,16 @@ type rowBody struct {
 	ID       string         `json:"id"`
 	Vector   httpapi.Vector `json:"vector"`
 	Metadata jsontext.Value `json:"metadata"`
+	condition
 }
 
-// upsertBody is either one row or a batch.
+// upsertBody is either one row or a batch, of which if_absent holds for all rows.
 type upsertBody struct {
 	ID       *string               `json:"id"`
 	Vector   httpapi.Vector        `json:"vector"`
 	Metadata jsontext.Value        `json:"metadata"`
 	Vectors  httpapi.List[rowBody] `json:"vectors"`
+	condition
 }
 
 // batch turns a request body into operations, checking every row on the way:
@@ -39,6 +41,13 @@ type batch struct {
 	ops  []memtable.Op
 	at   map[string]int // id → its operation
 	rows int            // taken, repeated ids included
+
+	claims  []claim
+	claimed map[string]struct{} // ids of claims
+
+	arena     []float32 // for vectors to come
+	arenaRows int       // of the last one made
+	raw       []byte    // of one vector in base64
 }
 
 func newBatch(limits httpapi.Limits, meta manifest.Collection) *batch {
@@ -49,7 +58,7 @@ func newBatch(limits httpapi.Limits, meta manifest.Collection) *batch {
 func (b *batch) parse(mediaType string, body []byte) error {
 	switch mediaType {
 	case httpapi.TypeNDJSON:
-		return b.parseLines(body)
+		return b.parseLines(body, b.parseLine)
 	case httpapi.TypeParquet:
 		return b.parseParquet(body)
 	}
@@ -57,6 +66,20 @@ func (b *batch) parse(mediaType string, body []byte) error {
 }
 
 func (b *batch) parseJSON(body []byte) error {
+	s := scanner{batch: b, b: body}
+	if ops, ok := s.body(); ok {
+		b.at, b.ops = make(map[string]int, len(ops)), ops[:0] // take writes no further than was read
+		for _, op := range ops {
+			b.take(op)
+		}
+		return nil
+	}
+	b.arena, b.arenaRows = nil, 0
+	return b.decodeJSON(body)
+}
+
+// decodeJSON is parseJSON without the shortcut.
+func (b *batch) decodeJSON(body []byte) error {
 	u := upsertBody{Vectors: httpapi.List[rowBody]{Most: b.limits.BatchRows}}
 	if err := httpapi.DecodeJSON(body, &u); err != nil {
 		return err
@@ -66,15 +89,16 @@ func (b *batch) parseJSON(body []byte) error {
 			return httpapi.Unprocessable("missing_field", "id", "id is missing").
 				WithHint(`a body is one {"id", "vector", "metadata"} or {"vectors": [ … ]} of them`)
 		}
-		return b.add("", rowBody{*u.ID, u.Vector, u.Metadata})
+		return b.add("", rowBody{*u.ID, u.Vector, u.Metadata, u.condition})
 	}
-	if u.ID != nil || u.Vector != nil || u.Metadata != nil {
+	if u.ID != nil || u.Vector != nil || u.Metadata != nil || u.IfVersion != nil {
 		return httpapi.Unprocessable("ambiguous_body", "vectors", "the body has both vectors and the fields of a single one")
 	}
 	if e := b.limits.CheckRows("vectors", u.Vectors.Count); e != nil {
 		return e
 	}
 	for i, row := range u.Vectors.Items {
+		row.IfAbsent = row.IfAbsent || u.IfAbsent
 		if err := b.add(fmt.Sprintf("vectors[%d].", i), row); err != nil {
 			return err
 		}
@@ -83,14 +107,14 @@ func (b *batch) parseJSON(body []byte) error {
 }
 
 // parseLines reads one row a line. Empty lines are nothing.
-func (b *batch) parseLines(body []byte) error {
+func (b *batch) parseLines(body []byte, parse func([]byte) error) error {
 	number := 0
 	for line := range bytes.Lines(body) {
 		number++
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		if err := b.parseLine(line); err != nil {
+		if err := parse(line); err != nil {
 			if e, ok := errors.AsType[*httpapi.Error](err); ok {
 				located := *e
 				located.Message = fmt.Sprintf("line %d: %s", number, e.Message)
@@ -103,6 +127,20 @@ func (b *batch) parseLines(body []byte) error {
 }
 
 func (b *batch) parseLine(line []byte) error {
+	arena := b.arena
+	s := scanner{batch: b, b: line}
+	op, ok := s.row()
+	_, claimed := b.claimed[op.ID]
+	if ok && s.atEnd() && !claimed && b.rows < b.limits.BatchRows {
+		b.take(op)
+		return nil
+	}
+	b.arena = arena
+	return b.decodeLine(line)
+}
+
+// decodeLine is parseLine without the shortcut.
+func (b *batch) decodeLine(line []byte) error {
 	var row rowBody
 	prefix := fmt.Sprintf("vectors[%d]", b.rows)
 	if err := httpapi.DecodeJSON(line, &row); err != nil {
@@ -118,13 +156,19 @@ func (b *batch) parseLine(line []byte) error {
 }
 
 func (b *batch) parseParquet(body []byte) error {
-	im, err := columns.OpenImport(bytes.NewReader(body), int64(len(body)), columns.ImportConfig{MetadataBytes: b.limits.MetadataBytes})
+	im, err := columns.OpenImport(bytes.NewReader(body), int64(len(body)), columns.ImportConfig{
+		MetadataBytes: b.limits.MetadataBytes, Bytes: int64(b.limits.BatchBytes),
+	})
+	if large, ok := errors.AsType[*columns.SizeError](err); ok {
+		return b.rowsTooLarge(large.Size)
+	}
 	if err != nil {
 		return malformedParquet(err)
 	}
 	if e := b.limits.CheckRows("the file", int(min(im.Rows(), int64(b.limits.BatchRows)+1))); e != nil {
 		return e
 	}
+	size := int64(0)
 	err = im.Scan(0, func(rows []columns.ImportRow) error {
 		for _, r := range rows {
 			if large, ok := errors.AsType[*columns.MetadataSizeError](r.Err); ok {
@@ -136,7 +180,14 @@ func (b *batch) parseParquet(body []byte) error {
 			if b.rows == b.limits.BatchRows {
 				return asError(b.limits.CheckRows("the file", b.rows+1))
 			}
-			row := rowBody{strings.Clone(r.ID), slices.Clone(r.Vector), slices.Clone(r.Metadata)}
+			row := rowBody{ID: r.ID, Vector: r.Vector, Metadata: slices.Clone(r.Metadata)}
+			if size += int64(len(r.ID) + 4*len(r.Vector) + len(r.Metadata)); size > int64(b.limits.BatchBytes) {
+				return b.rowsTooLarge(size)
+			}
+			if len(r.Vector) == b.meta.Dimension { // else add refuses it
+				row.Vector = b.newVector()
+				copy(row.Vector, r.Vector)
+			}
 			if err := b.add(fmt.Sprintf("vectors[%d].", b.rows), row); err != nil {
 				return err
 			}
@@ -147,6 +198,13 @@ func (b *batch) parseParquet(body []byte) error {
 		return malformedParquet(err)
 	}
 	return err
+}
+
+// rowsTooLarge is the answer to a file that is small only as long as it is
+// compressed or a dictionary stands for its rows.
+func (b *batch) rowsTooLarge(size int64) *httpapi.Error {
+	return httpapi.TooLarge("body_too_large", "", "the file's rows have at least %d bytes; at most %d are allowed", size, b.limits.BatchBytes).
+		WithHint("send several smaller batches")
 }
 
 func malformedParquet(err error) *httpapi.Error {
@@ -160,14 +218,38 @@ func (b *batch) add(prefix string, row rowBody) error {
 	if err != nil {
 		return err
 	}
+	if err := b.claim(prefix, op.ID, row.condition); err != nil {
+		return err
+	}
+	b.take(op)
+	return nil
+}
+
+func (b *batch) take(op memtable.Op) {
 	b.rows++
 	if i, ok := b.at[op.ID]; ok {
 		b.ops[i] = op
-		return nil
+		return
 	}
 	b.at[op.ID] = len(b.ops)
 	b.ops = append(b.ops, op)
-	return nil
+}
+
+// arenaNumbers bounds how many numbers share an allocation, unless one vector
+// has more.
+const arenaNumbers = 64 << 10
+
+// newVector returns room for a vector. Vectors share allocations, each of twice
+// as many as the last one, so that a single row takes no more than it needs.
+func (b *batch) newVector() []float32 {
+	dim := b.meta.Dimension
+	if len(b.arena) == 0 {
+		b.arenaRows = min(max(1, 2*b.arenaRows), max(1, arenaNumbers/dim))
+		b.arena = make([]float32, b.arenaRows*dim)
+	}
+	v := b.arena[:dim:dim]
+	b.arena = b.arena[dim:]
+	return v
 }
 
 func (b *batch) check(prefix string, row rowBody) (memtable.Op, error) {

@@ -208,11 +208,7 @@ func (c *collection) claim(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
 	}
-	// A commit that the last process had under way can have come through since.
-	if snap.FlushedSeq >= c.nextSeq {
-		c.release()
-		c.active, c.nextSeq = memtable.New(c.meta.Dimension, snap.FlushedSeq), snap.FlushedSeq+1
-	}
+	c.forgetFlushed(snap.FlushedSeq)
 	view, err := segments.OpenView(ctx, c.w.cfg.Ranges, snap, nil)
 	if err != nil {
 		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
@@ -221,4 +217,26 @@ func (c *collection) claim(ctx context.Context) error {
 	c.w.log.Release(c.walID, snap.FlushedSeq)
 	c.reportSize(ctx)
 	return nil
+}
+
+// forgetFlushed drops from memory what the claim found flushed: a commit that
+// the last process had under way can have come through since CURRENT was read.
+// None of it may be flushed again, because it need not be what the collection
+// holds: a restore can have undone it.
+func (c *collection) forgetFlushed(seq uint64) {
+	if seq <= c.active.Base() {
+		return
+	}
+	replayed := c.active.Snapshot()
+	c.release()
+	c.nextSeq = max(c.nextSeq, seq+1)
+	c.active = memtable.New(c.meta.Dimension, seq)
+	replayed.Newest(0, func(op memtable.Op) bool {
+		if op.Seq > seq {
+			c.active.Apply([]memtable.Op{op})
+		}
+		return true
+	})
+	c.active.AdvanceTo(c.nextSeq - 1)
+	c.w.unflushed.Add(c.active.Bytes())
 }

@@ -112,7 +112,7 @@ func (c *collection) bounded(segs []manifest.Segment) []string {
 	var ids []string
 	var size int64
 	for _, s := range segs {
-		size += c.vectorBytes(s)
+		size += c.rowBytes(s)
 		if len(ids) > 0 && size > c.w.cfg.MaxSegmentBytes {
 			break
 		}
@@ -121,13 +121,18 @@ func (c *collection) bounded(segs []manifest.Segment) []string {
 	return ids
 }
 
-func (c *collection) vectorBytes(s manifest.Segment) int64 {
-	return int64(s.Live()) * int64(c.meta.Dimension) * 4
+// rowBytes is about what a segment's live rows take in memory.
+// Where the file is larger than those, ids and metadata make up the rest, and
+// compressed they are a quarter of what they are in memory.
+func (c *collection) rowBytes(s manifest.Segment) int64 {
+	vectors := int64(s.Rows) * int64(c.meta.Dimension) * 4
+	all := vectors + 4*max(0, s.Data.Size-vectors)
+	return int64(float64(all) * float64(s.Live()) / float64(s.Rows))
 }
 
 // full segments are too large to gain from a merge.
 func (c *collection) full(s manifest.Segment) bool {
-	return 2*c.vectorBytes(s) > c.w.cfg.MaxSegmentBytes
+	return 2*c.rowBytes(s) > c.w.cfg.MaxSegmentBytes
 }
 
 // compact merges what plan asks for, group after group, until it asks for
@@ -172,6 +177,9 @@ func (c *collection) compactAll() error {
 // merge puts one segment without dead rows in the place of those with the given
 // ids.
 func (c *collection) merge(ctx context.Context, ids []string) error {
+	if yield := c.w.cfg.Yield; yield != nil {
+		ctx = ivfpq.WithYield(ctx, yield)
+	}
 	s := c.state()
 	view := s.view
 	m := newMerging(view, ids)

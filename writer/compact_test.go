@@ -251,3 +251,27 @@ func TestCompactionOfADroppedCollection(t *testing.T) {
 		t.Error("the compaction of a dropped collection says it is done")
 	}
 }
+
+// Compaction asks all the time whether it should wait; a flush, which
+// acknowledged writes wait for, never does.
+func TestCompactionYields(t *testing.T) {
+	asked := 0
+	v := newWorld(t, func(c *Config) {
+		inLists(c)
+		c.Yield, c.BuildWorkers = func() { asked++ }, 1
+	})
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.flushNew(c, some(0, 100))
+	v.flushNew(c, some(50, 100))
+	if asked > 0 {
+		t.Errorf("a flush yielded %d times", asked)
+	}
+	if err := c.compactAll(); err != nil {
+		t.Fatal(err)
+	}
+	if asked < 10 {
+		t.Errorf("a compaction yielded %d times", asked)
+	}
+	v.check(c, some(0, 150))
+}

@@ -40,12 +40,20 @@ type Config struct {
 	// MaxLogBytes bounds the records in the log; from four fifths of it on writes
 	// answer 429 until flushes have released some. 0 means 2 GiB.
 	MaxLogBytes int64
+	// CompactMemory bounds the memory of a merge, and so the segments that
+	// compaction makes. 0 means 5 GiB.
+	CompactMemory int64
 	// MaxSegmentBytes bounds the vectors of a segment that compaction makes.
-	// 0 means 1 GiB.
+	// 0 means 1 GiB, or a fifth of CompactMemory if that is less: at 128
+	// dimensions a merge took 4.6 times the size of its vectors, rows, codes, and
+	// what the collector leaves for later.
 	MaxSegmentBytes int64
 	// BuildWorkers is how many cores the build of a segment uses. 0 means all of
 	// them; fewer leave something for searches in the same process.
 	BuildWorkers int
+	// Yield, if set, is called before every small part of a compaction and may
+	// wait for what is more urgent, such as searches in the same process.
+	Yield func()
 	// TierSegments is how many segments of about one size are merged into one.
 	// 0 means 8; at least 2.
 	TierSegments int
@@ -113,7 +121,7 @@ func (c Config) Validate() error {
 		value int64
 	}{
 		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes}, {"max log bytes", c.MaxLogBytes},
-		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"orphan interval", int64(c.OrphanEvery)}, {"wait limit", int64(c.WaitLimit)},
+		{"compaction memory", c.CompactMemory}, {"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"orphan interval", int64(c.OrphanEvery)}, {"wait limit", int64(c.WaitLimit)},
 		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
 	} {
 		wrong(f.value < 0, "%s is %d, want at least 0", f.name, f.value)
@@ -131,7 +139,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.FlushAge, 10*time.Second)
 	setDefault(&c.MaxUnflushedBytes, max(1<<30, 8*c.FlushBytes))
 	setDefault(&c.MaxLogBytes, 2<<30)
-	setDefault(&c.MaxSegmentBytes, 1<<30)
+	setDefault(&c.CompactMemory, 5<<30)
+	setDefault(&c.MaxSegmentBytes, min(1<<30, c.CompactMemory/5))
 	setDefault(&c.TierSegments, 8)
 	setDefault(&c.DeadFraction, 0.2)
 	setDefault(&c.GarbageGrace, 10*time.Minute)

@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -224,6 +225,65 @@ func TestLateCommitOfADeadProcess(t *testing.T) {
 	v.mustUpsert(c, some(5, 10))
 	v.flush(c)
 	v.check(c, some(0, 15))
+}
+
+// TestLateCommitDuringBoot: the put arrives after the next process has read
+// CURRENT and before it claims. What it brought must not be flushed again: if
+// it was all, the memtable would never be done, and if a later version undid
+// some of it, that would come back.
+func TestLateCommitDuringBoot(t *testing.T) {
+	ctx := context.Background()
+	for _, later := range []int{0, 5} {
+		v := newWorld(t, nil)
+		v.open()
+		c := v.create("c", 3, "l2")
+		key := manifest.CurrentKey(c.meta.ID)
+		v.mustUpsert(c, some(0, 10))
+		early, _, err := v.store.Get(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.flush(c)
+		late, _, err := v.store.Get(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if later > 0 {
+			v.mustUpsert(c, some(10, later))
+		}
+		v.kill()
+
+		store := v.store
+		put := func(b []byte) {
+			if _, err := store.Put(ctx, key, bytes.NewReader(b), int64(len(b)), blob.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(early)
+		fault := faultblob.New(store)
+		v.store = fault
+		gate := faultblob.NewGate()
+		fault.Inject(faultblob.All(faultblob.On(faultblob.Get), faultblob.Key("CURRENT"), faultblob.First(1)), faultblob.HoldReply(gate))
+		opened := make(chan struct{})
+		go func() { v.open(); close(opened) }()
+		<-gate.Arrived()
+		put(late)
+		gate.Open()
+		<-opened
+
+		c = v.collection("c")
+		s := c.state()
+		if flushed := s.view.Snapshot.FlushedSeq; flushed != 10 || s.base() != 10 || s.tables[0].Count() != later {
+			t.Errorf("flushed up to %d, and %d operations from %d in memory; want 10, and %d from 10", flushed, s.tables[0].Count(), s.base(), later)
+		}
+		rows := 10 + later
+		v.check(c, some(0, rows))
+		v.flush(c)
+		v.check(c, some(0, rows))
+		v.mustUpsert(c, some(0, 1))
+		v.flush(c)
+		v.check(c, some(0, rows))
+	}
 }
 
 func TestTemporaryFilesAreWiped(t *testing.T) {

@@ -37,9 +37,7 @@ func (w *Writer) postVectors(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	a, err := w.mutate(ctx, c, body, func(r request) (answer, error) {
-		wr := &write{kind: kindUpsert, affected: uint64(b.rows), ops: b.ops, key: r.key, digest: r.digest}
-		t, err := c.apply(httpapi.Context(ctx), wr)
-		return answer{kind: kindUpsert, affected: uint64(b.rows), token: t}, err
+		return c.upsert(httpapi.Context(ctx), b, r)
 	})
 	if err != nil {
 		return err
@@ -149,6 +147,7 @@ type patchBody struct {
 type patched struct {
 	ID       string         `json:"id"`
 	Metadata jsontext.Value `json:"metadata"`
+	Version  uint64         `json:"version"`
 	Token    string         `json:"token"`
 }
 
@@ -183,5 +182,5 @@ func (w *Writer) patchVector(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, patched{a.id, a.metadata, a.token.String()})
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, patched{a.id, a.metadata, a.token.Seq, a.token.String()})
 }

@@ -13,10 +13,11 @@ type row struct {
 	found    bool
 	vector   []float32 // set when asked for
 	metadata []byte    // set when asked for
+	version  uint64    // sequence number of its last write; set when asked for
 }
 
 // want says what of a row is to be read.
-type want struct{ vector, metadata bool }
+type want struct{ vector, metadata, version bool }
 
 // rows returns what ids stand for in s, in their order.
 func (s state) rows(ctx context.Context, ids []string, w want) ([]row, error) {
@@ -29,7 +30,7 @@ func (s state) rows(ctx context.Context, ids []string, w want) ([]row, error) {
 		case !ok:
 			stored, at = append(stored, id), append(at, i)
 		case !op.Delete:
-			out[i] = row{found: true, vector: op.Vector, metadata: op.Metadata}
+			out[i] = row{found: true, vector: op.Vector, metadata: op.Metadata, version: op.Seq}
 		}
 	}
 	where, found, err := s.view.Lookup(ctx, stored)
@@ -50,6 +51,15 @@ func (s state) rows(ctx context.Context, ids []string, w want) ([]row, error) {
 		}
 		for i, m := range metadata {
 			out[positions[i]].metadata = m
+		}
+	}
+	if w.version {
+		versions, err := s.view.Seqs(ctx, locations)
+		if err != nil {
+			return nil, err
+		}
+		for i, seq := range versions {
+			out[positions[i]].version = seq
 		}
 	}
 	if w.vector {

@@ -9,7 +9,8 @@
 //   - A request is one atomic batch, whatever its size: all of its rows or none.
 //     (The one exception, a delete by filter, says so where it is.)
 //   - Writes of a collection have one order, that of their sequence numbers;
-//     conditional ones (patch, counted deletes) see what they replace.
+//     conditional ones (patch, counted deletes, upserts with if_absent or
+//     if_version) see what they replace.
 //   - The state that readers see (the segments' rows, hidden by what the
 //     memtables say of their ids) is exactly the acknowledged writes, at every
 //     moment, flush and compaction or not.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
 
@@ -32,7 +33,14 @@ func runDev(ctx context.Context, p *process, demo bool) error {
 		return err
 	}
 	defer b.close()
-	w, err := p.openWriter(ctx, b, max(1, runtime.GOMAXPROCS(0)/2)) // the other half is for searches
+	// Half of the cores are for searches, and compaction leaves them the others
+	// too while any runs.
+	var searches atomic.Pointer[query.Service]
+	w, err := p.openWriter(ctx, b, max(1, runtime.GOMAXPROCS(0)/2), func() {
+		if q := searches.Load(); q != nil {
+			q.Quiet()
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -40,6 +48,7 @@ func runDev(ctx context.Context, p *process, demo bool) error {
 	if err != nil {
 		return errors.Join(err, w.Close(ctx))
 	}
+	searches.Store(q)
 	r := p.router()
 	breaker.Register(r, b.store)
 	q.Register(r)
@@ -59,7 +68,7 @@ func runWriter(ctx context.Context, p *process) error {
 		return err
 	}
 	defer b.close()
-	w, err := p.openWriter(ctx, b, 0)
+	w, err := p.openWriter(ctx, b, 0, nil)
 	if err != nil {
 		return err
 	}
@@ -134,13 +143,13 @@ func (b *backend) close() {
 	_ = b.raw.Close()
 }
 
-func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int) (*writer.Writer, error) {
+func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int, yield func()) (*writer.Writer, error) {
 	if err := os.MkdirAll(p.cfg.DataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	return writer.Open(ctx, writer.Config{
 		Store: b.store, Ranges: b.cache, DataDir: p.cfg.DataDir,
-		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, BuildWorkers: buildWorkers,
+		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, CompactMemory: p.cfg.CompactMemory, BuildWorkers: buildWorkers, Yield: yield,
 		WAL: wal.Config{FileBytes: p.cfg.WALFileBytes}, MaxLogBytes: p.cfg.WALMaxBytes,
 		Ship: p.cfg.WALShip, ShipEvery: p.cfg.WALShipInterval,
 		Logger: p.log, Registerer: p.registry,

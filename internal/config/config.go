@@ -62,6 +62,7 @@ type Server struct {
 	WALMaxBytes   int64         // log budget: pressure on writes rises with its use
 	WALFileBytes  int64         // size of one log file
 	FlushBytes    int64         // memtable size at which it is flushed
+	CompactMemory int64         // most memory of a merge of segments
 	FlushAge      time.Duration // age of a memtable's oldest row at which it is flushed
 	ShutdownGrace time.Duration // most time to finish requests in flight
 

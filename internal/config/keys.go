@@ -103,7 +103,7 @@ var keys = []Key{
 	{
 		Name: "cache-bytes", Arg: "SIZE", def: always("60%"),
 		Help: "size of the RAM cache: 512MiB, or a percentage of the memory limit",
-		set:  setCacheBytes,
+		set:  share(func(s *Server) *int64 { return &s.CacheBytes }, 1<<20), // below, a single posting list would not fit
 	},
 	{
 		Name: "auth", Arg: "off", def: always("off"),
@@ -159,6 +159,11 @@ var keys = []Key{
 		Name: "wal-ship-interval", Arg: "DURATION", def: always("200ms"), roles: ingest,
 		Help: "how often the log is copied: the most that losing the data directory costs",
 		set:  duration(func(s *Server) *time.Duration { return &s.WALShipInterval }),
+	},
+	{
+		Name: "compact-memory", Arg: "SIZE", def: always("25%"), roles: ingest,
+		Help: "memory that merging segments may take: 1GiB, or a percentage of the memory limit",
+		set:  share(func(s *Server) *int64 { return &s.CompactMemory }, 16<<20),
 	},
 	{
 		Name: "shutdown-grace", Arg: "DURATION", def: always("30s"),

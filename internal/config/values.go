@@ -133,27 +133,28 @@ func FormatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-func setCacheBytes(s *Server, text string, env environment) error {
-	var n int64
-	if percent, ok := strings.CutSuffix(text, "%"); ok {
-		p, err := strconv.ParseFloat(strings.TrimSpace(percent), 64)
-		if err != nil || !(p > 0 && p <= 100) {
-			return errors.New("want more than 0% and at most 100%")
+// share is a size, or a percentage of the memory limit.
+func share(field func(*Server) *int64, least int64) setter {
+	return func(s *Server, text string, env environment) error {
+		var n int64
+		if percent, ok := strings.CutSuffix(text, "%"); ok {
+			p, err := strconv.ParseFloat(strings.TrimSpace(percent), 64)
+			if err != nil || !(p > 0 && p <= 100) {
+				return errors.New("want more than 0% and at most 100%")
+			}
+			n = int64(p / 100 * float64(env.memory()))
+		} else {
+			var err error
+			if n, err = ParseSize(text); err != nil {
+				return fmt.Errorf("%w, or a percentage of the memory limit such as 60%%", err)
+			}
 		}
-		n = int64(p / 100 * float64(env.memory()))
-	} else {
-		var err error
-		if n, err = ParseSize(text); err != nil {
-			return fmt.Errorf("%w, or a percentage of the memory limit such as 60%%", err)
+		if n < least {
+			return fmt.Errorf("want at least %s", FormatSize(least))
 		}
+		*field(s) = n
+		return nil
 	}
-	// Below this a single posting list would not fit.
-	const least = 1 << 20
-	if n < least {
-		return fmt.Errorf("want at least %s", FormatSize(least))
-	}
-	s.CacheBytes = n
-	return nil
 }
 
 func address(field func(*Server) *string) setter {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -115,12 +116,14 @@ func gunzip(raw []byte, limit int) ([]byte, error) {
 	if err := zr.Reset(bytes.NewReader(raw)); err != nil {
 		return nil, malformedBody("gzip", err)
 	}
-	return readAtMost(zr, limit, "gzip")
+	claimed := 0
+	if len(raw) >= 4 { // the trailer's last field, if there is one member only
+		claimed = int(binary.LittleEndian.Uint32(raw[len(raw)-4:]))
+	}
+	return readAtMost(zr, limit, min(claimed, credible*len(raw)), "gzip")
 }
 
-// A frame that names its own size is refused before anything is decoded, one
-// that does not is cut off by readAtMost; the window a frame asks for is bounded
-// here. One goroutine per reader: requests are the unit of parallelism.
+// The window a frame asks for is bounded here. One goroutine per reader: requests are the unit of parallelism.
 const zstdWindow = 8 << 20
 
 var zstdReaders sync.Pool
@@ -138,23 +141,41 @@ func unzstd(raw []byte, limit int) ([]byte, error) {
 	if err := zr.Reset(bytes.NewReader(raw)); err != nil {
 		return nil, malformedBody("zstd", err)
 	}
-	return readAtMost(zr, limit, "zstd")
+	claimed := 0
+	var h zstd.Header
+	if h.Decode(raw) == nil && h.HasFCS {
+		claimed = int(min(h.FrameContentSize, uint64(limit)))
+	}
+	return readAtMost(zr, limit, min(claimed, credible*len(raw)), "zstd")
 }
 
-// readAtMost reads all of r, or fails once it has given more than limit bytes.
-// Memory grows with what was really decoded, so a bomb costs at most limit.
-func readAtMost(r io.Reader, limit int, encoding string) ([]byte, error) {
-	var buf bytes.Buffer
-	n, err := io.Copy(&buf, io.LimitReader(r, int64(limit)+1))
-	switch {
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return nil, TooLarge("zstd_window_too_large", "", "the zstd frame needs a window of more than %d bytes", zstdWindow)
-	case err != nil:
-		return nil, malformedBody(encoding, err)
-	case n > int64(limit):
-		return nil, bodyTooLarge(limit)
+// credible is how many times its size a compressed body may claim to be for
+// memory to be set aside on its word.
+const credible = 64
+
+// readAtMost reads all of r, which is expected to be of so many bytes, or fails
+// once it has given more than limit. Memory grows with what was really decoded,
+// so that a bomb takes twice the limit at any time, at most.
+func readAtMost(r io.Reader, limit, expected int, encoding string) ([]byte, error) {
+	// One more than fits shows that there is more, or that there is not.
+	out := make([]byte, 0, min(max(expected, bytes.MinRead), limit)+1)
+	for {
+		n, err := r.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+		switch {
+		case len(out) > limit:
+			return nil, bodyTooLarge(limit)
+		case err == io.EOF:
+			return out, nil
+		case errors.Is(err, zstd.ErrWindowSizeExceeded):
+			return nil, TooLarge("zstd_window_too_large", "", "the zstd frame needs a window of more than %d bytes", zstdWindow)
+		case err != nil:
+			return nil, malformedBody(encoding, err)
+		}
+		if len(out) == cap(out) {
+			out = append(make([]byte, 0, min(2*cap(out), limit+1)), out...)
+		}
 	}
-	return buf.Bytes(), nil
 }
 
 func malformedBody(encoding string, err error) *Error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 )
 
 // ErrMalformed: the bytes are not an encoded batch or delta.
@@ -60,8 +61,10 @@ func appendOp(dst []byte, dim int, op *Op) []byte {
 	}
 	dst = le.AppendUint32(dst, uint32(len(op.Metadata)))
 	dst = append(dst, op.Metadata...)
-	for _, x := range op.Vector {
-		dst = le.AppendUint32(dst, math.Float32bits(x))
+	at := len(dst)
+	dst = slices.Grow(dst, 4*dim)[:at+4*dim]
+	for i, x := range op.Vector {
+		le.PutUint32(dst[at+4*i:], math.Float32bits(x))
 	}
 	return dst
 }

@@ -29,6 +29,10 @@ type ImportConfig struct {
 	// gigabytes of metadata, so this is found out before any is made. 0 means no
 	// bound.
 	MetadataBytes int
+	// Bytes bounds what the file has decompressed, and its vectors in float32,
+	// bytes; OpenImport refuses a file with more with a *SizeError, before
+	// any of it is made. 0 means no bound.
+	Bytes int64
 }
 
 // MetadataSizeError is a row's whose metadata is larger than asked for.
@@ -59,7 +63,25 @@ type ImportRow struct {
 	Err    error
 }
 
-const importBatchRows = 256
+// importBatchRows and importBatchValues bound what is read at a time, a value
+// taking 24 bytes, importBatchText the metadata made of it, but for one row.
+const (
+	importBatchRows   = 256
+	importBatchValues = 128 << 10
+	importBatchText   = 256 << 10 // bytes
+)
+
+// batchRows is how many rows are read at a time.
+func (im *Import) batchRows() int {
+	values := int64(1)
+	for _, group := range im.file.Metadata().RowGroups {
+		for _, column := range group.Columns {
+			values += max(0, column.MetaData.NumValues)
+		}
+	}
+	perRow := values/max(1, im.Rows()) + 1
+	return int(min(max(1, importBatchValues/perRow), importBatchRows))
+}
 
 // OpenImport reads the schema of a file of size bytes and finds the columns.
 func OpenImport(r io.ReaderAt, size int64, config ImportConfig) (im *Import, err error) {
@@ -75,6 +97,11 @@ func OpenImport(r io.ReaderAt, size int64, config ImportConfig) (im *Import, err
 	im = &Import{file: file, most: config.MetadataBytes}
 	if err := im.assign(config); err != nil {
 		return nil, fmt.Errorf("columns: import: %w", err)
+	}
+	if config.Bytes > 0 {
+		if err := im.bound(r, config.Bytes); err != nil {
+			return nil, err
+		}
 	}
 	return im, nil
 }
@@ -147,15 +174,15 @@ func (im *Import) Rows() int64 { return im.file.NumRows() }
 func (im *Import) Ignored() []string { return im.ignored }
 
 // Scan calls batch with rows from number first on, in order, up to 256 at a
-// time. Everything in them is valid until batch returns. An error of batch ends
-// the scan and is returned as it is.
+// time. Their vectors and metadata are valid until batch returns. An error of
+// batch ends the scan and is returned as it is.
 func (im *Import) Scan(first int64, batch func([]ImportRow) error) error {
 	if first < 0 {
 		return fmt.Errorf("columns: import: first row is %d, want 0 or more", first)
 	}
 	s := importScan{
 		file:  im,
-		raw:   make([]parquet.Row, importBatchRows),
+		raw:   make([]parquet.Row, im.batchRows()),
 		rows:  make([]ImportRow, 0, importBatchRows),
 		leafs: make([][]parquet.Value, len(im.file.Schema().Columns())),
 	}
@@ -198,8 +225,11 @@ func (s *importScan) group(group parquet.RowGroup, number, skip int64, batch fun
 	}
 	defer reader.Close()
 	for next := skip; next < group.NumRows(); {
-		n, err := s.read(reader, number+next)
-		if n > 0 {
+		n, err := s.read(reader)
+		for done := 0; done < n; done += len(s.rows) {
+			if err := s.convertRows(s.raw[done:n], number+next+int64(done)); err != nil {
+				return err
+			}
 			if err := batch(s.rows); err != nil {
 				return &batchError{err}
 			}
@@ -224,20 +254,27 @@ func openRows(group parquet.RowGroup, skip int64) (rows parquet.Rows, err error)
 	return rows, err
 }
 
-// read fills s.rows with the next rows, the first of which has the number.
-func (s *importScan) read(reader parquet.Rows, number int64) (n int, err error) {
+// read fills s.raw with the next n rows.
+func (s *importScan) read(reader parquet.Rows) (n int, err error) {
 	defer recoverInto(&err)
 	n, err = reader.ReadRows(s.raw)
 	if n == 0 && err == nil {
 		err = io.ErrNoProgress
 	}
+	return n, err
+}
+
+// convertRows fills s.rows with what raw has, the first of which has the number:
+// fewer when it becomes much.
+func (s *importScan) convertRows(raw []parquet.Row, number int64) (err error) {
+	defer recoverInto(&err)
 	s.rows, s.floats, s.text = s.rows[:0], s.floats[:0], s.text[:0]
-	for i := range n {
+	for i := 0; i < len(raw) && len(s.text) < importBatchText; i++ {
 		row := ImportRow{Number: number + int64(i)}
-		row.Err = s.convert(&row, s.raw[i])
+		row.Err = s.convert(&row, raw[i])
 		s.rows = append(s.rows, row)
 	}
-	return n, err
+	return nil
 }
 
 func (s *importScan) convert(row *ImportRow, raw parquet.Row) error {

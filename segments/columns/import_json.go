@@ -137,8 +137,8 @@ func appendMembers(dst []byte, nodes []*importNode, leafs [][]parquet.Value, dro
 	return append(dst, '}'), nil
 }
 
-func appendText(dst []byte, text string) ([]byte, error) {
-	if !utf8.ValidString(text) {
+func appendText[T string | []byte](dst []byte, text T) ([]byte, error) {
+	if !utf8.Valid([]byte(text)) {
 		return dst, fmt.Errorf("is %q, want utf-8", text)
 	}
 	return jsontext.AppendQuote(dst, text)
@@ -206,7 +206,7 @@ func (n *importNode) appendEntry(dst []byte, leafs [][]parquet.Value) ([]byte, e
 		return dst, errors.New("a key of the map is null")
 	}
 	n.children[0].skip(leafs)
-	dst, err := appendText(dst, string(key[0].ByteArray()))
+	dst, err := appendText(dst, key[0].ByteArray())
 	if err != nil {
 		return dst, err
 	}
@@ -294,7 +294,7 @@ func (n *importNode) appendLeaf(dst []byte, v parquet.Value) ([]byte, error) {
 			return strconv.AppendUint(dst, v.Uint64(), 10), nil
 		}
 	case *format.StringType, *format.EnumType:
-		return appendText(dst, string(v.ByteArray()))
+		return appendText(dst, v.ByteArray())
 	case *format.JsonType:
 		if err := checkJSON(v.ByteArray()); err != nil {
 			return dst, err

@@ -178,3 +178,72 @@ func TestImportBoundsMetadata(t *testing.T) {
 	require.Equal(t, len(rows), n)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(100<<20), "bytes allocated; the texts have 800 MiB")
 }
+
+// TestImportBoundsBytes: a dictionary, or runs of one value, make gigabytes of a
+// few kilobytes, which must be refused before they are made.
+func TestImportBoundsBytes(t *testing.T) {
+	type list struct {
+		ID     string    `parquet:"id"`
+		Vector []float32 `parquet:"vector,list,dict"`
+	}
+	type fixed struct {
+		ID     string        `parquet:"id"`
+		Vector [1 << 14]byte `parquet:"vector,dict"`
+	}
+	type tagged struct {
+		ID     string    `parquet:"id"`
+		Vector []float32 `parquet:"vector,list"`
+		Tags   []int32   `parquet:"tags,list,dict"`
+	}
+	type zipped struct {
+		ID     string    `parquet:"id"`
+		Vector []float32 `parquet:"vector,list,gzip"`
+	}
+	const limit = 4 << 20
+	lists, fixeds := make([]list, 100), make([]fixed, 1000)
+	for i := range lists {
+		lists[i] = list{"a", make([]float32, 1<<17)}
+	}
+	for i := range fixeds {
+		fixeds[i].ID = "a"
+	}
+	for name, b := range map[string][]byte{
+		"lists": writeForeign(t, lists...), "fixed": writeForeign(t, fixeds...),
+		"tags": writeForeign(t, tagged{"a", []float32{1}, make([]int32, 6<<20)}),
+		"gzip": writeForeign(t, zipped{"a", make([]float32, 2<<20)}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Less(t, len(b), limit/4, "the file is not small")
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := OpenImport(bytes.NewReader(b), int64(len(b)), ImportConfig{Bytes: limit})
+			runtime.ReadMemStats(&after)
+			var large *SizeError
+			require.ErrorAs(t, err, &large)
+			require.Greater(t, large.Size, int64(limit))
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(limit), "bytes allocated")
+			_, err = OpenImport(bytes.NewReader(b), int64(len(b)), ImportConfig{})
+			require.NoError(t, err)
+		})
+	}
+	// Up to the limit nothing is refused, whatever it takes on the way.
+	b := writeFile(t, 64, makeRows(rand.New(rand.NewPCG(55, 56)), 1000, 64))
+	require.Len(t, importAll(t, b, ImportConfig{Bytes: 400_000}), 1000)
+	_, err := OpenImport(bytes.NewReader(b), int64(len(b)), ImportConfig{Bytes: 1000 * 64 * 4})
+	require.Error(t, err)
+}
+
+// TestImportBoundsEveryPage: what a damaged file says of its pages is an error.
+func TestImportBoundsEveryPage(t *testing.T) {
+	b := writeFile(t, 2, makeRows(rand.New(rand.NewPCG(57, 58)), 100, 2))
+	r := rand.New(rand.NewPCG(59, 60))
+	refused := 0
+	for range 2000 {
+		damaged := bytes.Clone(b)
+		damaged[r.IntN(len(b))] ^= byte(1 << r.IntN(8))
+		if _, err := OpenImport(bytes.NewReader(damaged), int64(len(b)), ImportConfig{Bytes: 1 << 30}); err != nil {
+			refused++
+		}
+	}
+	require.NotZero(t, refused)
+}

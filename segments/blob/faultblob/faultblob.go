@@ -13,6 +13,7 @@
 package faultblob
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -66,6 +67,15 @@ type Store struct {
 	mu      sync.Mutex
 	rules   []*Rule
 	indexes map[Call]int // by Op and Key
+	late    []*latePut
+}
+
+// latePut is a put that was held up.
+type latePut struct {
+	calls int // until it arrives
+	key   string
+	body  []byte
+	cond  blob.Condition
 }
 
 var _ blob.Store = (*Store)(nil)
@@ -148,6 +158,16 @@ func (s *Store) ReadRange(ctx context.Context, key string, off int64, dst []byte
 // Put implements blob.Store.
 func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, cond blob.Condition) (version blob.Version, err error) {
 	err = s.do(ctx, Call{Op: Put, Key: key, Cond: cond}, func(e Effect) (int64, error) {
+		if e.later > 0 {
+			b := make([]byte, size)
+			if _, err := io.ReadFull(body, b); err != nil {
+				return 0, err
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.late = append(s.late, &latePut{e.later, key, b, cond})
+			return 0, fmt.Errorf("put %q: injected: held up: %w", key, blob.ErrUnavailable)
+		}
 		var start int64
 		if e.duplicate {
 			if start, err = body.Seek(0, io.SeekCurrent); err != nil {
@@ -202,16 +222,35 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 
 // do counts call and makes it, under the effect of the rule that decides it.
 func (s *Store) do(ctx context.Context, call Call, apply func(Effect) (bytes int64, err error)) error {
+	s.deliver(ctx)
 	e := s.decide(call)
-	bytes, err := e.run(ctx, call, apply)
+	size, err := e.run(ctx, call, apply)
 	c := &s.counts[call.Op]
 	c.calls.Add(1)
 	if err != nil {
 		c.errors.Add(1)
 		return err
 	}
-	c.bytes.Add(bytes)
+	c.bytes.Add(size)
 	return nil
+}
+
+// deliver carries out the puts that were held up until now. What comes of them
+// nobody learns.
+func (s *Store) deliver(ctx context.Context) {
+	s.mu.Lock()
+	var due []*latePut
+	s.late = slices.DeleteFunc(s.late, func(p *latePut) bool {
+		p.calls--
+		if p.calls == 0 {
+			due = append(due, p)
+		}
+		return p.calls == 0
+	})
+	s.mu.Unlock()
+	for _, p := range due {
+		_, _ = s.inner.Put(context.WithoutCancel(ctx), p.key, bytes.NewReader(p.body), int64(len(p.body)), p.cond)
+	}
 }
 
 // decide finds the effect on call. Predicates are asked one call at a time.

@@ -83,6 +83,26 @@ func TestDuplicateMakesOwnSuccessLookLost(t *testing.T) {
 	wantBody(t, s, "a", "again")
 }
 
+func TestLaterArrivesWhenNobodyWaits(t *testing.T) {
+	s := faultblob.New(memblob.New())
+	rule := s.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Nth(0)), faultblob.Later(2))
+	if _, err := put(t, s, "a", "late", blob.Condition{IfAbsent: true}); !errors.Is(err, blob.ErrUnavailable) || rule.Fired() != 1 {
+		t.Errorf("got %v, want %v", err, blob.ErrUnavailable)
+	}
+	if _, _, err := s.Get(t.Context(), "a"); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("it was there at once: %v", err)
+	}
+	wantBody(t, s, "a", "late")
+	// A condition is looked at on arrival.
+	s.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Nth(0)), faultblob.Later(2))
+	_, _ = put(t, s, "b", "late", blob.Condition{IfAbsent: true})
+	if _, err := put(t, s, "b", "mine", blob.Condition{IfAbsent: true}); err != nil {
+		t.Error(err)
+	}
+	wantBody(t, s, "b", "mine")
+	wantBody(t, s, "b", "mine")
+}
+
 func TestHold(t *testing.T) {
 	for name, hold := range map[string]struct {
 		effect  func(*faultblob.Gate) faultblob.Effect

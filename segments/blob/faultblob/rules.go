@@ -113,6 +113,7 @@ type Effect struct {
 	gate      *Gate                        // opens before the call
 	replyGate *Gate                        // opens after the call
 	duplicate bool                         // the call is made twice
+	later     int                          // calls until a put is carried out
 	damage    func([]byte) ([]byte, error) // to what was read
 }
 
@@ -132,6 +133,11 @@ func HoldReply(g *Gate) Effect { return Effect{replyGate: g} }
 // Duplicate makes a put twice and returns what came of the second: with a
 // condition, one's own success looks like a lost race.
 func Duplicate() Effect { return Effect{duplicate: true} }
+
+// Later tells the caller of a put that the store is unavailable, and carries the
+// put out when so many further calls have come: what a network does to a
+// request that it holds up for longer than anybody waits.
+func Later(calls int) Effect { return Effect{later: max(1, calls)} }
 
 // FlipBit inverts one bit of what a read returns, counting from the lowest bit
 // of the first byte and, past the end, around.
