@@ -133,22 +133,27 @@ func (f *fleet) loseAnswers() {
 func TestQueryPartitioned(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t)
-	f.load()
-	for i := range rounds(1, 10) {
+	rng := f.load()
+	for i := range rounds(1, 12) {
 		f.waitForAcks(100)
+		way := f.toWriter[1-i%2]
+		bad := []struct {
+			name  string
+			fault func()
+		}{{"refused", way.refuse}, {"reset", way.reset}, {"black hole", way.swallow}}[rng.IntN(3)]
 		stale, failed := f.tallied(readStale), f.queries[i%2].failedCalls()
 		f.toStore[1+i%2].swallow()
-		f.toWriter[1-i%2].refuse()
+		bad.fault()
 		f.clients[1+i%2].heal() // cuts what there is
 		f.waitForAcks(100)
 		Eventually(t, "reads as of earlier", func() bool { return f.tallied(readStale) > stale+10 })
 		Eventually(t, "calls to the store that fail", func() bool { return f.queries[i%2].failedCalls() > failed })
-		f.inject("query process without store", 1)
-		f.inject("query process without writer", 1)
+		f.inject("store calls of a query process failed", f.queries[i%2].failedCalls()-failed)
+		f.inject("query process without writer: "+bad.name, 1)
 		f.inject("connections of clients cut", 1)
 		ended := time.Now()
 		f.toStore[1+i%2].heal()
-		f.toWriter[1-i%2].heal()
+		way.heal()
 		f.whole()
 		longest(&f.summary.RecoverySeconds, time.Since(ended))
 	}

@@ -3,9 +3,15 @@
 // public contract offers to look through. Its tests start roles, kill and stop
 // them, and hold what is read afterwards against what was acknowledged.
 //
-//	process.go  processes: start, signal, kill, wait, and their output
-//	rest.go     requests, each sent once, and rows
-//	history.go  what clients did and saw, and the checker of it
+//	process.go     processes: start, signal, kill, wait, and their output
+//	rest.go        requests, each sent once, and rows
+//	history.go     what clients did and saw, and the checker of it
+//	hop_test.go    ways between processes that can be bad
+//	fleet_test.go  all processes there are, on such ways, under load, and the audit of them
+//
+// AKIDB_CHAOS=full has scenarios run at full length, AKIDB_CHAOS_REPORT names a
+// file to which each appends what it came to, and AKIDB_TEST_SEED repeats the
+// choices of a run: `make chaos`.
 //
 // No test waits for a time to pass. Where it waits for something to happen it
 // gives up after [hang], which is for hangs only.
