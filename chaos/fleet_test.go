@@ -248,3 +248,15 @@ func (f *fleet) refused() (n int) {
 	}
 	return n
 }
+
+// overBudget is how many writes were refused because there is no room.
+func (f *fleet) overBudget() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for what, count := range f.tallies {
+		if strings.HasPrefix(what, "refused with 429") || strings.HasPrefix(what, "refused with 507") {
+			n += count
+		}
+	}
+	return n
+}

@@ -89,9 +89,10 @@ func (h *hop) delay(by time.Duration) {
 	h.add(toxic{"latency", "downstream", fmt.Sprintf(`{"latency":%d}`, by.Milliseconds())})
 }
 
-// throttle lets answers come with so many KB a second.
+// throttle lets what is sent and what is answered pass with so many KB a second.
 func (h *hop) throttle(kilobytes int) {
-	h.add(toxic{"bandwidth", "downstream", fmt.Sprintf(`{"rate":%d}`, kilobytes)})
+	rate := fmt.Sprintf(`{"rate":%d}`, kilobytes)
+	h.add(toxic{"bandwidth", "upstream", rate}, toxic{"bandwidth", "downstream", rate})
 }
 
 // truncate cuts every connection after so many bytes of answers.

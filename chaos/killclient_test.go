@@ -132,7 +132,7 @@ func refusal(a Answer, err error) string {
 	if err != nil {
 		return noConnection
 	}
-	return fmt.Sprintf("refused with %d", a.Status)
+	return fmt.Sprintf("refused with %d %s", a.Status, a.Problem().Code)
 }
 
 // outcome is what a client knows of its write; "" if it was not told.

@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -304,8 +305,12 @@ func (s *Server) end() {
 	}
 }
 
-// lastOf cuts a log to what a person reads.
+// lastOf cuts a log to what a person reads: no requests, and not too much.
 func lastOf(text string) string {
+	lines := slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(l string) bool {
+		return strings.Contains(l, `"level":"INFO","msg":"http"`)
+	})
+	text = strings.Join(lines, "")
 	const shown = 16 << 10
 	if len(text) <= shown {
 		return text
