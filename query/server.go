@@ -22,7 +22,8 @@ func (s *Service) Register(r *httpapi.Router) {
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/search/batch", s.searchBatch)
 }
 
-// RegisterForwards adds the routes that write; they are the writer's to answer.
+// RegisterForwards adds the routes that write or administer; they are the writer's
+// to answer.
 func (s *Service) RegisterForwards(r *httpapi.Router) {
 	for _, route := range []struct{ method, path string }{
 		{fasthttp.MethodPost, "/collections"},
@@ -38,6 +39,10 @@ func (s *Service) RegisterForwards(r *httpapi.Router) {
 		{fasthttp.MethodDelete, "/admin/collections/{c}/snapshots/{snapshot}"},
 		{fasthttp.MethodPost, "/admin/collections/{c}/restore"},
 		{fasthttp.MethodPost, "/admin/collections/{c}/branch"},
+		{fasthttp.MethodGet, "/admin/dlq"},
+		{fasthttp.MethodPost, "/admin/dlq/retry-all"},
+		{fasthttp.MethodPost, "/admin/dlq/{id}/retry"},
+		{fasthttp.MethodDelete, "/admin/dlq/{id}"},
 	} {
 		r.Handle(route.method, route.path, func(ctx *fasthttp.RequestCtx) error {
 			if s.cfg.Writer == nil {

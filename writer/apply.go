@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/internal/token"
 	"github.com/akidb/akidb/segments/manifest"
@@ -55,7 +54,7 @@ func (c *collection) apply(ctx context.Context, w *write) (token.Token, error) {
 	}
 	w.applied = make(chan struct{})
 	rec := wal.Record{
-		Collection: c.walID, Epoch: c.epoch(), Count: uint32(max(1, len(w.ops))), Kind: w.kind,
+		Collection: c.walID, Count: uint32(max(1, len(w.ops))), Kind: w.kind,
 		IdempotencyKey: w.key, Digest: w.digest, Payload: encodePayload(c.meta.Dimension, w),
 	}
 	ticket, err := c.enqueue(&rec, w)
@@ -65,6 +64,7 @@ func (c *collection) apply(ctx context.Context, w *write) (token.Token, error) {
 		}
 	}
 	if err != nil {
+		c.w.noRoom(err)
 		return token.Token{}, fmt.Errorf("write to collection %q: %w", c.meta.Name, err)
 	}
 	if _, err := ticket.Wait(ctx); err != nil {
@@ -85,7 +85,7 @@ func (c *collection) enqueue(rec *wal.Record, w *write) (*wal.Ticket, error) {
 			return nil, err
 		}
 	}
-	rec.Seq = c.nextSeq
+	rec.Seq, rec.Epoch = c.nextSeq, c.epoch()
 	for i := range w.ops {
 		w.ops[i].Seq = rec.Seq + uint64(i)
 	}
@@ -100,23 +100,10 @@ func (c *collection) enqueue(rec *wal.Record, w *write) (*wal.Ticket, error) {
 		return nil, err
 	}
 	c.nextSeq += uint64(rec.Count)
+	if !c.ready.Load() {
+		c.taken += uint64(rec.Count)
+	}
 	return ticket, nil
-}
-
-// admit refuses writes while the Writer cannot take more.
-func (w *Writer) admit() error {
-	if err := w.refusal(); err != nil {
-		return err
-	}
-	if got := w.unflushed.Load(); got > w.cfg.MaxUnflushedBytes {
-		return httpapi.TooManyRequests("flush_behind", retryStore,
-			"%d bytes of rows wait to be flushed to the object store; at most %d are kept in memory", got, w.cfg.MaxUnflushedBytes)
-	}
-	if got, limit := w.log.Size(), w.cfg.MaxLogBytes/5*4; got > limit {
-		return httpapi.TooManyRequests("flush_behind", retryStore,
-			"the log holds %d bytes that wait to be flushed to the object store; writes are taken up to %d", got, limit)
-	}
-	return nil
 }
 
 // applied is called by the log for every record, in order, once it is durable.
@@ -146,7 +133,9 @@ func (c *collection) applied(rec *wal.Record) {
 }
 
 // absorb adds operations, which end with sequence number last, to the active
-// table and says whether it is now large enough to flush. Callers hold mu.
+// table and says whether that is now large enough to flush. It grows no further
+// then, however long the flush before it takes: what a flush needs of memory and
+// disk is bounded. Callers hold mu.
 func (c *collection) absorb(ops []memtable.Op, last uint64) (due bool) {
 	if empty(c.active) {
 		c.oldest = c.w.cfg.Now()
@@ -156,7 +145,11 @@ func (c *collection) absorb(ops []memtable.Op, last uint64) (due bool) {
 	c.active.AdvanceTo(last)
 	after := c.active.Bytes()
 	c.w.unflushed.Add(after - before)
-	return after >= c.w.cfg.FlushBytes
+	if after < c.w.cfg.FlushBytes {
+		return false
+	}
+	c.rotate()
+	return true
 }
 
 func encodePayload(dim int, w *write) []byte {

@@ -24,37 +24,35 @@ const bootParallel = 16
 // boot brings the Writer to where the last process was: the store's collections
 // claimed, what only the log holds in memtables.
 func (w *Writer) boot(ctx context.Context) error {
-	if err := w.probeStore(ctx); err != nil {
-		return fmt.Errorf("open writer: %w", err)
-	}
-	if err := w.joinCluster(ctx); err != nil {
+	if err := w.openDisk(); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
 	// The log comes last, so the collections of its records are known; whether
 	// that was too early shows when they are claimed.
-	if err := w.readCollections(ctx); err != nil {
+	alone, err := w.reach(ctx)
+	if err == nil && alone {
+		err = w.meetAlone()
+	}
+	if err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
 	unknown := map[wal.CollectionID]int{}
 	if err := w.openLog(func(rec wal.Record) error { return w.replay(&rec, unknown) }); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
-	if err := w.refuseHalfTakeover(ctx); err != nil {
-		return fmt.Errorf("open writer: %w", err)
-	}
-	if err := w.claimStore(ctx, false); err != nil {
-		return fmt.Errorf("open writer: %w", err)
-	}
 	if err := w.wipeTemp(); err != nil {
 		return fmt.Errorf("open writer: temporary files: %w", err)
 	}
-	if err := w.forgetUnknown(ctx, unknown); err != nil {
+	own := w.claimEverything
+	if alone {
+		own = func(_ context.Context, unknown map[wal.CollectionID]int) error { return w.keepUnknown(unknown) }
+	}
+	if err := own(ctx, unknown); err != nil {
 		return fmt.Errorf("open writer: %w", err)
 	}
-	if err := w.claimAll(ctx); err != nil {
-		return fmt.Errorf("open writer: %w", err)
-	}
-	w.metrics.watch(w.log, w.unflushed.Load)
+	w.joined.Store(!alone)
+	w.metrics.watch(w.log, w.cfg.MaxLogBytes, w.unflushed.Load, w.dead.list)
+	w.relieve()
 	rec := w.log.Recovery()
 	w.cfg.Logger.Info("writer is open", "owner", w.owner, "collections", len(w.catalog.all()),
 		"clean", rec.Clean, "records", rec.Records, "torn_bytes", rec.TornBytes, "unflushed_bytes", w.unflushed.Load())
@@ -65,9 +63,39 @@ func (w *Writer) boot(ctx context.Context) error {
 const probePrefix = "probe/"
 
 // probeStore refuses a store that would lose commits. It comes before anything
-// is claimed in it, CLUSTER.json included.
+// is claimed in it, CLUSTER.json included, and is made once.
 func (w *Writer) probeStore(ctx context.Context) error {
-	return blob.ProbeRace(ctx, w.cfg.Store, probePrefix)
+	if w.probed {
+		return nil
+	}
+	err := blob.ProbeRace(ctx, w.cfg.Store, probePrefix)
+	w.probed = err == nil
+	return err
+}
+
+// claimEverything makes the store, and every collection in it, this log's.
+func (w *Writer) claimEverything(ctx context.Context, unknown map[wal.CollectionID]int) error {
+	if err := w.refuseHalfTakeover(ctx); err != nil {
+		return err
+	}
+	began := w.cfg.Now()
+	if err := w.claimStore(ctx, false); err != nil {
+		return err
+	}
+	w.owns.ended(began)
+	if err := w.forgetUnknown(ctx, unknown); err != nil {
+		return err
+	}
+	w.local.begin(w.cluster, unknownIDs(unknown))
+	return w.claimAll(ctx)
+}
+
+func unknownIDs(unknown map[wal.CollectionID]int) map[string]bool {
+	out := map[string]bool{}
+	for id := range unknown {
+		out[ulid.ULID(id).String()] = true
+	}
+	return out
 }
 
 func (w *Writer) openLog(replay func(wal.Record) error) error {
@@ -84,9 +112,22 @@ func (w *Writer) openLog(replay func(wal.Record) error) error {
 // readCollections learns what the store has. Dropped collections, whose removal
 // did not come to its end, are taken up again.
 func (w *Writer) readCollections(ctx context.Context) error {
-	ids, err := manifest.List(ctx, w.cfg.Store)
+	found, err := w.readHeads(ctx)
 	if err != nil {
 		return err
+	}
+	for _, h := range found {
+		if err := w.meet(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) readHeads(ctx context.Context) ([]head, error) {
+	ids, err := manifest.List(ctx, w.cfg.Store)
+	if err != nil {
+		return nil, err
 	}
 	found := make([]head, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
@@ -101,15 +142,7 @@ func (w *Writer) readCollections(ctx context.Context) error {
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, h := range found {
-		if err := w.meet(h); err != nil {
-			return err
-		}
-	}
-	return nil
+	return found, g.Wait()
 }
 
 // head is a collection as the store has it.
@@ -123,7 +156,7 @@ func (w *Writer) meet(h head) error {
 	case h.snapshot == nil:
 		return nil
 	case h.snapshot.Dropped:
-		w.catalog.dropped[h.snapshot.Collection.ID] = &tombstone{current: h.current, dropped: h.snapshot}
+		w.catalog.mourn(&tombstone{current: h.current, dropped: h.snapshot})
 		return nil
 	}
 	meta := h.snapshot.Collection
@@ -144,6 +177,9 @@ func (w *Writer) replay(rec *wal.Record, unknown map[wal.CollectionID]int) error
 	if c == nil {
 		unknown[rec.Collection]++
 		return nil
+	}
+	if !c.ready.Load() && rec.Epoch > c.epoch() { // the local catalog was not written since
+		c.epochNow.Store(rec.Epoch)
 	}
 	next := rec.Seq + uint64(rec.Count)
 	if rec.Seq > c.nextSeq && !rec.Gap {
@@ -200,7 +236,6 @@ func (c *collection) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.log = log
 	snap, err := log.Claim(ctx)
 	if errors.Is(err, manifest.ErrFenced) {
 		err = takeoverHint(err)
@@ -208,35 +243,38 @@ func (c *collection) claim(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
 	}
-	c.forgetFlushed(snap.FlushedSeq)
 	view, err := segments.OpenView(ctx, c.w.cfg.Ranges, snap, nil)
 	if err != nil {
 		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
 	}
-	c.publish(view)
-	c.w.log.Release(c.walID, snap.FlushedSeq)
+	if err := c.adopt(log, view); err != nil {
+		return fmt.Errorf("collection %q: %w", c.meta.Name, err)
+	}
+	c.covered(snap)
 	c.reportSize(ctx)
 	return nil
 }
 
-// forgetFlushed drops from memory what the claim found flushed: a commit that
-// the last process had under way can have come through since CURRENT was read.
-// None of it may be flushed again, because it need not be what the collection
-// holds: a restore can have undone it.
-func (c *collection) forgetFlushed(seq uint64) {
-	if seq <= c.active.Base() {
-		return
-	}
-	replayed := c.active.Snapshot()
-	c.release()
-	c.nextSeq = max(c.nextSeq, seq+1)
-	c.active = memtable.New(c.meta.Dimension, seq)
-	replayed.Newest(0, func(op memtable.Op) bool {
-		if op.Seq > seq {
-			c.active.Apply([]memtable.Op{op})
+// adopt makes a claimed manifest the collection's, between two writes if there
+// are some. A commit that the last process had under way can have come through
+// since it was read: what it covers is a prefix of what the log has.
+func (c *collection) adopt(log *manifest.Log, view *segments.View) error {
+	c.order.Lock()
+	defer c.order.Unlock()
+	if flushed := view.Snapshot.FlushedSeq; flushed >= c.nextSeq {
+		if c.taken > 0 {
+			return fmt.Errorf("the store has writes up to seq %d, and %d were taken up to seq %d while it was away: some would have the same numbers",
+				flushed, c.taken, c.nextSeq-1)
 		}
-		return true
-	})
-	c.active.AdvanceTo(c.nextSeq - 1)
-	c.w.unflushed.Add(c.active.Bytes())
+		c.release()
+		c.mu.Lock()
+		c.active = memtable.New(c.meta.Dimension, flushed)
+		c.mu.Unlock()
+		c.nextSeq = flushed + 1
+	}
+	c.log = log
+	c.epochNow.Store(log.Current().Epoch)
+	c.publish(view)
+	c.ready.Store(true)
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/manifest"
 	"github.com/akidb/akidb/writer/wal"
 )
@@ -126,6 +127,18 @@ func (k *catalog) tombstones() []*tombstone {
 	return out
 }
 
+func (k *catalog) mourn(t *tombstone) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.dropped[t.dropped.Collection.ID] = t
+}
+
+func (k *catalog) isDropped(id string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.dropped[id] != nil
+}
+
 func (k *catalog) bury(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -137,6 +150,9 @@ func (k *catalog) bury(id string) {
 func (w *Writer) create(ctx context.Context, meta manifest.Collection) (*collection, error) {
 	if err := w.refusal(); err != nil {
 		return nil, err
+	}
+	if !w.joined.Load() {
+		return nil, fmt.Errorf("create collection %q: names are not known, for the store was away when the writer started: %w", meta.Name, blob.ErrUnavailable)
 	}
 	name := meta.Name
 	if err := w.catalog.reserve(name); err != nil {
@@ -183,7 +199,6 @@ func (w *Writer) createNow(ctx context.Context, first *manifest.Snapshot) (*coll
 	}
 	snap := log.Snapshot()
 	c := newCollection(w, snap.Collection, walID, snap.FlushedSeq)
-	c.log = log
 	var view *segments.View
 	err = w.retry(ctx, "create", meta.Name, func() (err error) {
 		view, err = segments.OpenView(ctx, w.cfg.Ranges, snap, nil)
@@ -192,7 +207,10 @@ func (w *Writer) createNow(ctx context.Context, first *manifest.Snapshot) (*coll
 	if err != nil {
 		return nil, err
 	}
-	c.publish(view)
+	if err := c.adopt(log, view); err != nil {
+		panic(fmt.Sprintf("BUG: a new collection: %v", err))
+	}
+	c.covered(log.Snapshot()) // before the log may have anything of it
 	w.catalog.add(c)
 	c.start()
 	c.reportSize(ctx)
@@ -206,7 +224,7 @@ func (w *Writer) manifestOptions(collection string) []manifest.Option {
 		manifest.WithClock(w.cfg.Now),
 		manifest.WithWait(func(ctx context.Context, attempt int) error {
 			w.cfg.Logger.Warn("the object store does not take a manifest; trying again", "collection", collection, "attempt", attempt+1)
-			return w.pause(ctx, attempt)
+			return w.pause(ctx, attempt, errManifest)
 		}),
 	}
 }

@@ -73,10 +73,12 @@ func (w *Writer) joinCluster(ctx context.Context) error {
 	case err != nil:
 		return err
 	case id == c.ClusterID:
+		w.cluster = id
 		return nil
 	case id != "":
 		return fmt.Errorf("data directory %q belongs to cluster %q, the store to %q", w.cfg.DataDir, id, c.ClusterID)
 	}
+	w.cluster = c.ClusterID
 	return writeMark(mark, c.ClusterID)
 }
 

@@ -2,7 +2,9 @@ package writer
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -18,8 +20,13 @@ type collection struct {
 	w     *Writer
 	meta  manifest.Collection
 	walID wal.CollectionID
-	log   *manifest.Log
 	keys  *window
+
+	// ready is set once the collection is claimed; then log is there and view is
+	// open. epochNow only changes with order held.
+	ready    atomic.Bool
+	log      *manifest.Log
+	epochNow atomic.Uint64
 
 	ctx    context.Context // of its background work; ends with the collection
 	cancel context.CancelFunc
@@ -33,11 +40,12 @@ type collection struct {
 	// order is held to hand out sequence numbers and to enqueue.
 	order   sync.Mutex
 	nextSeq uint64
-	refused error // why no write is taken any more
+	refused error  // why no write is taken any more
+	taken   uint64 // operations enqueued before the collection was claimed
 
 	mu       sync.RWMutex
 	view     *segments.View
-	frozen   *memtable.Table // being flushed; nil when none is
+	frozen   []*memtable.Table // full ones, oldest first; the first is being flushed, or next
 	active   *memtable.Table
 	pending  map[uint64]*write // enqueued and not yet applied, by first seq
 	oldest   time.Time         // when active got its first operation; zero while empty
@@ -92,9 +100,10 @@ type state struct {
 func (c *collection) state() state {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	s := state{view: c.view, tables: []memtable.Snapshot{c.active.Snapshot()}, restored: c.restored}
-	if c.frozen != nil {
-		s.tables = append(s.tables, c.frozen.Snapshot())
+	s := state{view: c.view, tables: make([]memtable.Snapshot, 0, 1+len(c.frozen)), restored: c.restored}
+	s.tables = append(s.tables, c.active.Snapshot())
+	for _, t := range slices.Backward(c.frozen) {
+		s.tables = append(s.tables, t.Snapshot())
 	}
 	s.seq = s.tables[0].Last()
 	return s
@@ -135,20 +144,21 @@ func (s state) hidden(i int, id string) bool {
 	return false
 }
 
-// epoch is the one this Writer claimed.
-func (c *collection) epoch() uint64 { return c.log.Current().Epoch }
+// epoch is the one this Writer claimed, or goes on in until it can.
+func (c *collection) epoch() uint64 { return c.epochNow.Load() }
 
-// freeze makes the active table the one to flush, unless one already is, and
-// returns it; nil when there is nothing to flush.
+// freeze returns the table to flush: the oldest that is full, else the active
+// one; nil when there is nothing to flush.
 func (c *collection) freeze() *memtable.Table {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.frozen == nil && !empty(c.active) {
-		c.frozen = c.active
-		c.active = memtable.New(c.meta.Dimension, c.frozen.Snapshot().Last())
-		c.oldest = time.Time{}
+	if len(c.frozen) == 0 && !empty(c.active) {
+		c.rotate()
 	}
-	return c.frozen
+	if len(c.frozen) == 0 {
+		return nil
+	}
+	return c.frozen[0]
 }
 
 // empty reports whether a table has nothing to flush, not even a mark.
@@ -157,33 +167,64 @@ func empty(t *memtable.Table) bool {
 	return s.Last() == s.Base()
 }
 
-// publish makes view what readers see. A frozen table that it covers goes in
-// the same moment.
+// rotate begins a new active table. Callers hold mu.
+func (c *collection) rotate() {
+	c.frozen = append(c.frozen, c.active)
+	c.active = memtable.New(c.meta.Dimension, c.active.Snapshot().Last())
+	c.oldest = time.Time{}
+}
+
+// publish makes view what readers see. Tables that it covers go in the same
+// moment.
 func (c *collection) publish(view *segments.View) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.view = view
+	flushed := view.Snapshot.FlushedSeq
 	c.garbage.show(view.Snapshot, c.w.cfg.Now())
-	if c.frozen != nil && c.frozen.Snapshot().Last() <= view.Snapshot.FlushedSeq {
-		c.w.unflushed.Add(-c.frozen.Bytes())
-		c.frozen = nil
+	c.frozen = slices.DeleteFunc(c.frozen, func(t *memtable.Table) bool {
+		if t.Snapshot().Last() > flushed {
+			return false
+		}
+		c.w.unflushed.Add(-t.Bytes())
+		c.w.flushedBytes.Add(t.Bytes())
+		return true
+	})
+	for i, t := range c.frozen {
+		c.frozen[i] = c.cut(t, flushed)
 	}
-	if t := c.active.Snapshot(); t.Count() == 0 && t.Last() <= view.Snapshot.FlushedSeq {
-		// Readers that have all of the table still have to look at the manifest.
-		c.active = memtable.New(c.meta.Dimension, view.Snapshot.FlushedSeq)
-	}
+	c.active = c.cut(c.active, flushed)
 	close(c.moved)
 	c.moved = make(chan struct{})
+}
+
+// cut returns a table without what it has up to seq, if it has any of that. The
+// tables of one process end where its flushes do: only what was replayed can
+// begin before, and a mark that a restore's commit covers. Readers who have all
+// of such a table have to look at the manifest for what follows. Callers hold mu.
+func (c *collection) cut(t *memtable.Table, seq uint64) *memtable.Table {
+	s := t.Snapshot()
+	if s.Base() >= seq {
+		return t
+	}
+	rest := memtable.New(c.meta.Dimension, seq)
+	s.Newest(0, func(op memtable.Op) bool {
+		if op.Seq > seq {
+			rest.Apply([]memtable.Op{op})
+		}
+		return true
+	})
+	rest.AdvanceTo(s.Last())
+	c.w.unflushed.Add(rest.Bytes() - t.Bytes())
+	return rest
 }
 
 // release forgets what the collection holds in memory.
 func (c *collection) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range []*memtable.Table{c.active, c.frozen} {
-		if t != nil {
-			c.w.unflushed.Add(-t.Bytes())
-		}
+	for _, t := range append(c.frozen, c.active) {
+		c.w.unflushed.Add(-t.Bytes())
 	}
 	c.frozen, c.active = nil, memtable.New(c.meta.Dimension, c.active.Snapshot().Last())
 }

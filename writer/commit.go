@@ -89,17 +89,14 @@ func (c *collection) refresh(ctx context.Context) error {
 	if view.Snapshot == snap {
 		return nil
 	}
-	err := c.w.retry(ctx, "commit", c.meta.Name, func() error {
+	return c.w.retry(ctx, "commit", c.meta.Name, func() error {
 		next, err := segments.OpenView(ctx, c.w.cfg.Ranges, snap, view)
 		if err == nil {
+			c.covered(snap)
 			c.publish(next)
 		}
 		return err
 	})
-	if err == nil {
-		c.w.log.Release(c.walID, snap.FlushedSeq)
-	}
-	return err
 }
 
 // change is what becomes of one segment in a commit.

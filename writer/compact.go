@@ -37,6 +37,9 @@ func (w *Writer) compactLoop(ctx context.Context) {
 			return
 		}
 		for _, c := range w.catalog.all() {
+			if !c.ready.Load() || !w.dead.find(jobCompact, c.meta.ID).ready() {
+				continue
+			}
 			_ = c.compact(c.planTier) // counted and logged; the next flush wakes us again
 		}
 	}
@@ -146,6 +149,7 @@ func (c *collection) compact(plan func(*segments.View) [][]string) error {
 	for {
 		groups := plan(c.state().view)
 		if len(groups) == 0 {
+			c.w.dead.find(jobCompact, c.meta.ID).done()
 			return nil
 		}
 		for _, ids := range groups {
@@ -187,6 +191,7 @@ func (c *collection) merge(ctx context.Context, ids []string) error {
 	if len(m.inputs) == 0 {
 		return nil
 	}
+	ctx = withJob(ctx, m.job(c))
 	b := building{quantizer: epoch(view), collection: view.Snapshot.Rows()}
 	defer c.hold(b.quantizer)()
 	err := c.w.retry(ctx, "compact", c.meta.Name, func() (err error) {
@@ -235,6 +240,16 @@ func newMerging(view *segments.View, ids []string) *merging {
 		}
 	}
 	return m
+}
+
+// job is what the merge is called should it become a dead letter.
+func (m *merging) job(c *collection) *job {
+	first, last, bytes := uint64(math.MaxUint64), uint64(0), int64(0)
+	for _, in := range m.inputs {
+		s := in.Segment()
+		first, last, bytes = min(first, s.MinSeq), max(last, s.MaxSeq), bytes+s.Data.Size+s.Index.Size
+	}
+	return c.w.dead.begin(jobCompact, c.meta, first, last, bytes)
 }
 
 type origin struct {

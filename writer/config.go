@@ -37,12 +37,16 @@ type Config struct {
 	// writes answer 429 until a flush is through. 0 means 1 GiB, or eight times
 	// FlushBytes if that is more.
 	MaxUnflushedBytes int64
-	// MaxLogBytes bounds the records in the log; from four fifths of it on writes
-	// answer 429 until flushes have released some. 0 means 2 GiB.
+	// MaxLogBytes is the budget of the records in the log: from half of it on
+	// flushes are hurried, from 80 % writes answer 429 and from 90 % 507, until
+	// flushes have brought it below 70 %. 0 means 2 GiB.
 	MaxLogBytes int64
 	// CompactMemory bounds the memory of a merge, and so the segments that
 	// compaction makes. 0 means 5 GiB.
 	CompactMemory int64
+	// BallastBytes is the size of a file in DataDir that is given up when the disk
+	// is nearly full and a flush needs room; at most 3 % of the disk. 0: none.
+	BallastBytes int64
 	// MaxSegmentBytes bounds the vectors of a segment that compaction makes.
 	// 0 means 1 GiB, or a fifth of CompactMemory if that is less: at 128
 	// dimensions a merge took 4.6 times the size of its vectors, rows, codes, and
@@ -77,6 +81,15 @@ type Config struct {
 	// again; pauses are random below a limit that doubles from one to the other.
 	// 0 means 100 ms and 15 s.
 	RetryFirst, RetryMost time.Duration
+	// JobAttempts is how many failures in a row make a flush, a compaction or a
+	// drop a dead letter. 0 means 5.
+	JobAttempts int
+	// ParkedEvery is how often dead letters are tried at least, whatever StoreUp
+	// says: at random after half of it to all of it. 0 means 15 s.
+	ParkedEvery time.Duration
+	// StoreUp is given a function that does not block, to be called whenever the
+	// store is seen to work again. Nil: nobody calls it.
+	StoreUp func(notify func())
 	// SweepEvery is how often ages are looked at. 0 means a second; negative
 	// means never, for those who call Sweep themselves.
 	SweepEvery time.Duration
@@ -87,7 +100,8 @@ type Config struct {
 	Ship      bool
 	ShipEvery time.Duration
 
-	// WAL configures the log. Applied in it is ignored.
+	// WAL configures the log. Applied in it is ignored. ReserveBytes 0 means 64 MiB,
+	// at most 2 % of the disk; less than that free, and writes answer 507.
 	WAL wal.Config
 	// FS is what the log is kept on. Nil means the operating system's.
 	FS wal.FS
@@ -98,8 +112,14 @@ type Config struct {
 	// NewID makes ids of collections, segments and delete vectors; no id may
 	// ever be made twice. Nil means ulid.Make.
 	NewID func() ulid.ULID
+	// unseatWait is how long a takeover waits for the former owner to be unable to
+	// acknowledge anything: lookFresh, and some more for clocks that differ.
+	unseatWait time.Duration
 	// index overrides, for tests, what the index chooses by itself.
 	index ivfpq.Config
+	// Degraded is told what is wrong with a component of the Writer, "" when it is
+	// well again. Nil: nobody is.
+	Degraded func(component, reason string)
 	// Logger takes what operators should know. Nil discards it.
 	Logger *slog.Logger
 	// Registerer takes the metrics. Nil keeps them to itself.
@@ -121,8 +141,10 @@ func (c Config) Validate() error {
 		value int64
 	}{
 		{"flush bytes", c.FlushBytes}, {"flush age", int64(c.FlushAge)}, {"max unflushed bytes", c.MaxUnflushedBytes}, {"max log bytes", c.MaxLogBytes},
-		{"compaction memory", c.CompactMemory}, {"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"orphan interval", int64(c.OrphanEvery)}, {"wait limit", int64(c.WaitLimit)},
+		{"compaction memory", c.CompactMemory}, {"ballast bytes", c.BallastBytes},
+		{"max segment bytes", c.MaxSegmentBytes}, {"build workers", int64(c.BuildWorkers)}, {"garbage grace", int64(c.GarbageGrace)}, {"orphan interval", int64(c.OrphanEvery)}, {"wait limit", int64(c.WaitLimit)},
 		{"idempotency keys", int64(c.IdempotencyKeys)}, {"first retry", int64(c.RetryFirst)}, {"last retry", int64(c.RetryMost)},
+		{"job attempts", int64(c.JobAttempts)}, {"parked every", int64(c.ParkedEvery)},
 	} {
 		wrong(f.value < 0, "%s is %d, want at least 0", f.name, f.value)
 	}
@@ -149,8 +171,11 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.IdempotencyKeys, 10000)
 	setDefault(&c.RetryFirst, 100*time.Millisecond)
 	setDefault(&c.RetryMost, 15*time.Second)
+	setDefault(&c.JobAttempts, 5)
+	setDefault(&c.ParkedEvery, 15*time.Second)
 	setDefault(&c.SweepEvery, time.Second)
 	setDefault(&c.ShipEvery, 200*time.Millisecond)
+	setDefault(&c.unseatWait, lookFresh+lookFresh/4)
 	if c.Ranges == nil {
 		c.Ranges = blob.Direct(c.Store)
 	}
@@ -162,6 +187,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.NewID == nil {
 		c.NewID = ulid.Make
+	}
+	if c.Degraded == nil {
+		c.Degraded = func(string, string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

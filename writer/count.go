@@ -12,6 +12,9 @@ import (
 // info describes the collection as of one moment. A writer keeps no blocks of
 // segments for searches: what is at rest is cold to it, what is in memtables hot.
 func (c *collection) info(ctx context.Context) (info.Collection, error) {
+	if err := c.online(); err != nil {
+		return info.Collection{}, err
+	}
 	s := c.state()
 	rows, unflushed, err := c.counts.count(ctx, s)
 	if err != nil {

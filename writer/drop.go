@@ -13,6 +13,9 @@ import (
 // name is free. Its objects are removed right after, or by a later sweep, or by
 // the next process. It goes on when ctx ends.
 func (w *Writer) drop(ctx context.Context, c *collection) error {
+	if err := c.online(); err != nil {
+		return err
+	}
 	if err := c.holdWrites(httpapi.Conflict("collection_deleting", "collection %q is being deleted", c.meta.Name)); err != nil {
 		return err
 	}
@@ -35,6 +38,8 @@ func (w *Writer) dropNow(ctx context.Context, c *collection) error {
 		return err
 	}
 	defer c.commits.release()
+	j := w.dead.begin(jobDrop, c.meta, 0, 0, 0)
+	ctx = withJob(ctx, j)
 	if err := w.retry(ctx, "drop", c.meta.Name, func() error { return c.commitDrop(ctx) }); err != nil {
 		if errors.Is(err, manifest.ErrFenced) {
 			w.fail(takeoverHint(err))
@@ -44,6 +49,9 @@ func (w *Writer) dropNow(ctx context.Context, c *collection) error {
 	if err := c.settled(ctx); err != nil {
 		return err
 	}
+	j.done()
+	w.dead.find(jobFlush, c.meta.ID).done()
+	w.dead.find(jobCompact, c.meta.ID).done()
 	t := &tombstone{current: c.log.Current(), dropped: c.log.Snapshot()}
 	w.catalog.remove(c, t)
 	w.log.Drop(c.walID)
@@ -54,8 +62,12 @@ func (w *Writer) dropNow(ctx context.Context, c *collection) error {
 	return nil
 }
 
-// commitDrop makes the last commit of a collection.
+// commitDrop makes the last commit of a collection. A start without the store
+// must not take writes to it: that comes first.
 func (c *collection) commitDrop(ctx context.Context) error {
+	if err := c.w.local.drop(c.meta.ID); err != nil {
+		return err
+	}
 	_, err := c.log.Commit(ctx, func(next *manifest.Snapshot) error {
 		next.Dropped = true
 		return nil

@@ -23,6 +23,9 @@ var (
 	// errGone: the collection was deleted.
 	errGone = errors.New("the collection is gone")
 
+	// errManifest is why a manifest is sent again; the log has more.
+	errManifest = fmt.Errorf("the manifest is not taken: %w", blob.ErrUnavailable)
+
 	// errPending: what was asked for goes on in the background; the caller has
 	// waited long enough.
 	errPending = errors.New("not finished in time")
@@ -30,7 +33,7 @@ var (
 
 // isFinal tells what trying again cannot change.
 func isFinal(err error) bool {
-	return errors.Is(err, manifest.ErrFenced) || errors.Is(err, errGone) || errors.Is(err, errStopped)
+	return errors.Is(err, errParked) || errors.Is(err, manifest.ErrFenced) || errors.Is(err, errGone) || errors.Is(err, errStopped)
 }
 
 // ExitError is an error with the process's exit code.
@@ -111,7 +114,7 @@ func classify(err error) *httpapi.Error {
 		return unavailable("shutting_down", retryStore, "this writer has stopped")
 	case errors.Is(err, errGone):
 		return httpapi.NotFound("collection_not_found", "the collection was deleted")
-	case errors.Is(err, blob.ErrUnavailable):
+	case errors.Is(err, blob.ErrUnavailable), errors.Is(err, errParked):
 		return unavailable("store_unavailable", retryStore, "the object store cannot be reached")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable("timeout", time.Second, "the request did not finish within its time")

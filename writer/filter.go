@@ -16,6 +16,9 @@ import (
 // is deleted only if its new version matches too; one that begins to match
 // meanwhile is not.
 func (c *collection) deleteMatching(ctx context.Context, filter *columns.Filter, req request) (answer, error) {
+	if err := c.online(); err != nil {
+		return answer{}, err
+	}
 	ids, err := c.state().matching(ctx, filter)
 	if err != nil {
 		return answer{}, fmt.Errorf("filter collection %q: %w", c.meta.Name, err)

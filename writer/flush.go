@@ -19,14 +19,13 @@ import (
 func (c *collection) flushDue() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.frozen != nil {
+	if len(c.frozen) > 0 {
 		return true
 	}
 	if empty(c.active) {
 		return false
 	}
-	return c.active.Bytes() >= c.w.cfg.FlushBytes ||
-		c.wanted > c.view.Snapshot.FlushedSeq ||
+	return c.wanted > c.view.Snapshot.FlushedSeq ||
 		c.w.cfg.Now().Sub(c.oldest) >= c.w.cfg.FlushAge
 }
 
@@ -51,6 +50,7 @@ func (c *collection) flushLoop(ctx context.Context) {
 				return
 			}
 			c.reportSize(ctx)
+			c.w.relieve()
 			c.w.wakeCompactor()
 		}
 	}
@@ -59,10 +59,7 @@ func (c *collection) flushLoop(ctx context.Context) {
 // flushTo makes everything up to seq part of a committed manifest, and waits
 // for it.
 func (c *collection) flushTo(ctx context.Context, seq uint64) error {
-	c.mu.Lock()
-	c.wanted = max(c.wanted, seq)
-	c.mu.Unlock()
-	c.poke()
+	c.want(seq)
 	for {
 		c.mu.RLock()
 		flushed, moved := c.view.Snapshot.FlushedSeq, c.moved
@@ -86,8 +83,16 @@ func (c *collection) flushTo(ctx context.Context, seq uint64) error {
 	}
 }
 
-// flush moves one frozen memtable into the store. Each step is tried until it
-// succeeds; what an earlier step made is kept.
+// want has everything up to seq flushed, whatever its age.
+func (c *collection) want(seq uint64) {
+	c.mu.Lock()
+	c.wanted = max(c.wanted, seq)
+	c.mu.Unlock()
+	c.poke()
+}
+
+// flush moves one full memtable into the store. Each step is tried until it
+// succeeds, as a dead letter if it must; what an earlier step made is kept.
 func (c *collection) flush(ctx context.Context) error {
 	table := c.freeze()
 	if table == nil {
@@ -95,6 +100,8 @@ func (c *collection) flush(ctx context.Context) error {
 	}
 	snap := table.Snapshot()
 	rows, ids, added := collect(snap, c.meta.Dimension)
+	j := c.w.dead.begin(jobFlush, c.meta, snap.Base()+1, snap.Last(), table.Bytes())
+	ctx = withJob(ctx, j)
 	var out stored
 	if rows.Len() > 0 {
 		view := c.state().view
@@ -109,9 +116,13 @@ func (c *collection) flush(ctx context.Context) error {
 		}
 	}
 	var p plan
-	return c.w.retry(ctx, "flush", c.meta.Name, func() error {
+	err := c.w.retry(ctx, "flush", c.meta.Name, func() error {
 		return c.commitFlush(ctx, &p, flushed{out, ids, added, snap.Last()})
 	})
+	if err == nil {
+		j.done()
+	}
+	return err
 }
 
 // flushed is what a memtable became.

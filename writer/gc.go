@@ -306,12 +306,19 @@ func (w *Writer) removeTombstones(ctx context.Context) {
 		if t.emptied.Load() && w.cfg.Now().Sub(t.dropped.CreatedAt) < w.cfg.GarbageGrace {
 			continue
 		}
+		j := w.dead.begin(jobDrop, t.dropped.Collection, 0, 0, 0)
+		if !j.ready() {
+			continue
+		}
 		err := w.removeDropped(ctx, t)
 		if ctx.Err() != nil {
 			return
 		}
 		w.metrics.workers.Ran("drop", err)
-		if err != nil {
+		if err == nil {
+			j.done()
+		} else {
+			j.failed(err)
 			w.cfg.Logger.Warn("objects of a dropped collection stay until the next try", "collection", t.dropped.Collection.ID, "error", err)
 		}
 	}

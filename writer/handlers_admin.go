@@ -30,6 +30,9 @@ func (w *Writer) maintain(ctx *fasthttp.RequestCtx, work func(context.Context, *
 	if err != nil {
 		return err
 	}
+	if err := c.online(); err != nil {
+		return err
+	}
 	snap, err := detached(httpapi.Context(ctx), w, func(ctx context.Context) (maintained, error) {
 		if err := work(ctx, c); err != nil {
 			return maintained{}, err

@@ -29,8 +29,17 @@ func infoOfSnapshot(p manifest.Pin) snapshotInfo {
 	return snapshotInfo{p.ID, p.Name, p.Manifest.Version, p.Rows, p.CreatedAt}
 }
 
-func (w *Writer) postSnapshots(ctx *fasthttp.RequestCtx) error {
+// claimed finds the collection that the path names, for what takes its manifest.
+func (w *Writer) claimed(ctx *fasthttp.RequestCtx) (*collection, error) {
 	c, err := w.collection(ctx)
+	if err == nil {
+		err = c.online()
+	}
+	return c, err
+}
+
+func (w *Writer) postSnapshots(ctx *fasthttp.RequestCtx) error {
+	c, err := w.claimed(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,7 +71,7 @@ type snapshotList struct {
 }
 
 func (w *Writer) getSnapshots(ctx *fasthttp.RequestCtx) error {
-	c, err := w.collection(ctx)
+	c, err := w.claimed(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,7 +83,7 @@ func (w *Writer) getSnapshots(ctx *fasthttp.RequestCtx) error {
 }
 
 func (w *Writer) deleteSnapshot(ctx *fasthttp.RequestCtx) error {
-	c, err := w.collection(ctx)
+	c, err := w.claimed(ctx)
 	if err != nil {
 		return err
 	}
@@ -108,7 +117,7 @@ type restored struct {
 }
 
 func (w *Writer) postRestore(ctx *fasthttp.RequestCtx) error {
-	c, err := w.collection(ctx)
+	c, err := w.claimed(ctx)
 	if err != nil {
 		return err
 	}
@@ -142,7 +151,7 @@ type branchBody struct {
 }
 
 func (w *Writer) postBranch(ctx *fasthttp.RequestCtx) error {
-	c, err := w.collection(ctx)
+	c, err := w.claimed(ctx)
 	if err != nil {
 		return err
 	}

@@ -414,7 +414,10 @@ func (p *player) audit() {
 // lost or come twice, and everything goes on once the store is well again.
 func TestModelWithFaults(t *testing.T) {
 	forSeeds(t, 8, func(t *testing.T, seed uint64) {
-		v := newWorld(t, smallTiers)
+		v := newWorld(t, func(c *Config) {
+			smallTiers(c)
+			c.JobAttempts = 1000 // a compaction that is asked for must not be given up
+		})
 		fault := faultblob.New(v.store)
 		v.store = fault
 		p := newPlayer(v, seed)

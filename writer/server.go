@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -31,6 +32,10 @@ func (w *Writer) Register(r *httpapi.Router) {
 		{fasthttp.MethodDelete, "/admin/collections/{c}/snapshots/{snapshot}", w.deleteSnapshot},
 		{fasthttp.MethodPost, "/admin/collections/{c}/restore", w.postRestore},
 		{fasthttp.MethodPost, "/admin/collections/{c}/branch", w.postBranch},
+		{fasthttp.MethodGet, "/admin/dlq", w.getDeadLetters},
+		{fasthttp.MethodPost, "/admin/dlq/retry-all", w.postRetryAll},
+		{fasthttp.MethodPost, "/admin/dlq/{id}/retry", w.postRetry},
+		{fasthttp.MethodDelete, "/admin/dlq/{id}", w.deleteDeadLetter},
 	} {
 		r.Handle(route.method, route.path, writing(route.handle))
 	}
@@ -131,8 +136,14 @@ func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do
 	if err != nil {
 		return answer{}, err
 	}
+	if r.durability == durableInStore {
+		if err := c.online(); err != nil {
+			return answer{}, err
+		}
+	}
 	began := w.cfg.Now()
 	rctx := httpapi.Context(ctx)
+	w.owns.expect()
 	a, err := c.once(rctx, r.key, r.digest, func() (answer, error) { return do(r) })
 	if err != nil {
 		return answer{}, err
@@ -142,6 +153,9 @@ func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do
 			return answer{}, asWriteError(err).WithApplied(httpapi.UnknownApplied).
 				WithHint("the write is in the log and will reach the object store; token %s", a.token)
 		}
+	}
+	if err := w.owns.confirm(rctx); err != nil {
+		return answer{}, fmt.Errorf("write to collection %q: %w", c.meta.Name, err)
 	}
 	if a.kind == kindUpsert {
 		w.metrics.insert.Observe(r.durability, w.cfg.Now().Sub(began))

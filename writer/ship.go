@@ -46,7 +46,7 @@ func (w *Writer) shipLoop(ctx context.Context) {
 			if failures == 0 {
 				w.cfg.Logger.Warn("the log is not shipped to the store; losing the data directory costs more by the minute", "error", err)
 			}
-			_ = w.pause(ctx, failures)
+			_ = w.pause(ctx, failures, err)
 			failures++
 		default:
 			if objects > 0 || failures > 0 {

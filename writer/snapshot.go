@@ -363,6 +363,9 @@ func (c *collection) branchCount() int {
 // releaseBranches unpins what was pinned for branches that read nothing of c any
 // more.
 func (w *Writer) releaseBranches(ctx context.Context, c *collection) {
+	if !w.joined.Load() {
+		return // not every branch is known yet
+	}
 	_, snap := c.log.Newest()
 	var done []string
 	for _, pin := range snap.Pins {
@@ -402,6 +405,9 @@ func (w *Writer) readsOf(ctx context.Context, branch, collection string) (bool, 
 	b, err := w.catalog.find(branch)
 	if err != nil {
 		return false, nil // it was dropped, or never came to be
+	}
+	if err := b.online(); err != nil {
+		return false, err
 	}
 	_, snap := b.log.Newest()
 	if slices.Contains(snap.Origins, collection) {

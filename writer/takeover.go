@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/manifest"
@@ -80,7 +81,7 @@ func (w *Writer) takeover(ctx context.Context) ([]Recovered, error) {
 	if err := w.writeTakeover(ctx, note); err != nil {
 		return nil, err
 	}
-	if err := w.claimStore(ctx, true); err != nil {
+	if err := w.unseat(ctx); err != nil {
 		return nil, err
 	}
 	for _, log := range others {
@@ -100,4 +101,27 @@ func (w *Writer) takeover(ctx context.Context) ([]Recovered, error) {
 		}
 	}
 	return taken, w.cfg.Store.Delete(ctx, takeoverKey(w.owner))
+}
+
+// unseat claims the store, and waits until its former owner, should it still
+// run or go on one day, cannot acknowledge anything without noticing.
+func (w *Writer) unseat(ctx context.Context) error {
+	former, _, err := w.readCluster(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.claimStore(ctx, true); err != nil {
+		return err
+	}
+	if former.Writer == "" || former.Writer == w.owner {
+		return nil
+	}
+	t := time.NewTimer(w.cfg.unseatWait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

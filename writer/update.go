@@ -82,6 +82,9 @@ func (s state) rows(ctx context.Context, ids []string, w want) ([]row, error) {
 //
 // Nothing is locked while rows are read: other writes go on.
 func (c *collection) update(ctx context.Context, ids []string, need want, decide func([]row) (*write, error)) (answer, error) {
+	if err := c.online(); err != nil {
+		return answer{}, err
+	}
 	set := make(map[string]struct{}, len(ids))
 	for _, id := range ids {
 		set[id] = struct{}{}

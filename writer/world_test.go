@@ -176,7 +176,7 @@ func (v *world) config() Config {
 	v.process = newMortal(v.store)
 	cfg := Config{
 		Store: v.process, FS: mortalFS{v.process}, DataDir: v.dir, Now: v.clock.now,
-		SweepEvery: -1, RetryFirst: time.Millisecond, RetryMost: 4 * time.Millisecond,
+		SweepEvery: -1, RetryFirst: time.Millisecond, RetryMost: 4 * time.Millisecond, ParkedEvery: 4 * time.Millisecond, unseatWait: 1,
 		WAL: wal.Config{FileBytes: 64 << 10},
 	}
 	if v.tune != nil {

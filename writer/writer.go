@@ -14,7 +14,8 @@
 //   - The state that readers see (the segments' rows, hidden by what the
 //     memtables say of their ids) is exactly the acknowledged writes, at every
 //     moment, flush and compaction or not.
-//   - A Writer that learns that another owns one of its collections stops.
+//   - A Writer that learns that another owns one of its collections stops, and
+//     it makes sure before it acknowledges anything.
 //
 // A write is validated (batch.go), given its place in the log (apply.go), kept
 // in a memtable (collection.go), flushed (flush.go) and merged (compact.go);
@@ -49,10 +50,24 @@ type Writer struct {
 	shipper *ship.Shipper // nil if the log is not shipped
 	catalog *catalog
 
-	unflushed atomic.Int64 // bytes in all memtables
-	builds    semaphore    // flushes that build a segment
-	compacts  semaphore    // one compaction a process
+	unflushed    atomic.Int64 // bytes in all memtables
+	flushedBytes atomic.Int64 // bytes of memtables that reached the store, since Open
+	pressure     pressure
+	ballast      *ballast
+
+	dead      *deadLetters
+	owns      *ownership
+	builds    semaphore // flushes that build a segment
+	compacts  semaphore // one compaction a process
 	compactor chan struct{}
+
+	local   *localCatalog
+	cluster string      // id of the store's cluster; "" until it is met
+	probed  bool        // the store's conditional puts are atomic, as far as was seen
+	joined  atomic.Bool // every collection is claimed
+	// orphans are records of collections that are perhaps dropped; until joined.
+	orphans map[wal.CollectionID]int
+	storeUp chan struct{} // the store is seen to work
 
 	ctx    context.Context // of background work
 	cancel context.CancelFunc
@@ -69,7 +84,8 @@ type Writer struct {
 const flushBuilds = 2
 
 // Open takes the log in cfg.DataDir, claims every collection of the store, and
-// replays what the store does not have yet.
+// replays what the store does not have yet. When the store is away, and DataDir
+// knows its collections, it goes on with those and claims them later.
 //
 // Errors with an ExitCode: 3 when another writer owns a collection, 4 when the
 // store or the log was written by a newer version.
@@ -88,24 +104,45 @@ func Open(ctx context.Context, cfg Config) (*Writer, error) {
 func newWriter(cfg Config) *Writer {
 	w := &Writer{
 		cfg: cfg, metrics: newMetrics(cfg.Registerer), catalog: newCatalog(),
-		builds: newSemaphore(flushBuilds), compacts: newSemaphore(1), compactor: make(chan struct{}, 1),
+		builds: newSemaphore(flushBuilds), compacts: newSemaphore(1), compactor: make(chan struct{}, 1), storeUp: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
+	w.dead, w.owns = newDeadLetters(w), newOwnership(w)
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
 }
 
 // start sets the background work going.
 func (w *Writer) start() {
+	w.dead.load()
 	for _, c := range w.catalog.all() {
-		c.start()
+		if c.ready.Load() {
+			c.start()
+		}
+	}
+	if !w.joined.Load() {
+		w.background(w.rejoin)
 	}
 	w.background(w.watchLog)
 	w.startShipping()
 	w.background(w.compactLoop)
+	w.background(w.dead.loop)
+	w.background(w.owns.loop)
+	if w.cfg.StoreUp != nil {
+		w.cfg.StoreUp(w.seenUp)
+	}
 	w.wakeCompactor()
 	if w.cfg.SweepEvery > 0 {
 		w.background(w.sweepLoop)
+	}
+}
+
+// seenUp is told that the store works.
+func (w *Writer) seenUp() {
+	w.dead.retryAll()
+	select {
+	case w.storeUp <- struct{}{}:
+	default:
 	}
 }
 
@@ -205,36 +242,47 @@ func (w *Writer) sweepLoop(ctx context.Context) {
 	}
 }
 
-// Sweep does what is due by the clock: it starts flushes of old rows and
-// removes garbage beyond its grace. The Writer calls it every SweepEvery.
+// Sweep does what is due by the clock: it looks whether there is room, starts
+// flushes of old rows and removes garbage beyond its grace. The Writer calls it every SweepEvery.
 func (w *Writer) Sweep(ctx context.Context) {
+	w.relieve()
 	for _, c := range w.catalog.all() {
 		c.wakeIfDue()
-		w.releaseBranches(ctx, c)
-		w.collectGarbage(ctx, c)
+		if c.ready.Load() {
+			w.releaseBranches(ctx, c)
+			w.collectGarbage(ctx, c)
+		}
 	}
 	w.removeTombstones(ctx)
 }
 
 // retry repeats op until it succeeds, fails for good or ctx ends. Every failed
-// attempt is logged and counted for worker.
+// attempt is logged and counted for worker. A job in ctx becomes a dead letter
+// when there are too many.
 func (w *Writer) retry(ctx context.Context, worker, what string, op func() error) error {
 	for attempt := 0; ; attempt++ {
 		err := op()
+		if j := jobOf(ctx); err == nil && j != nil {
+			j.progressed()
+		}
 		if err == nil || isFinal(err) || ctx.Err() != nil {
 			return err
 		}
 		w.metrics.workers.Ran(worker, err)
 		w.cfg.Logger.Warn("background work failed and is tried again", "worker", worker, "what", what, "attempt", attempt+1, "error", err)
-		if ended := w.pause(ctx, attempt); ended != nil {
+		if ended := w.pause(ctx, attempt, err); ended != nil {
 			return fmt.Errorf("%w: %w", ended, err)
 		}
 	}
 }
 
-// pause waits before a retry, counted from 0: full jitter under a limit that
-// doubles from RetryFirst to RetryMost.
-func (w *Writer) pause(ctx context.Context, attempt int) error {
+// pause waits before a retry, counted from 0, of what failed with cause: full
+// jitter under a limit that doubles from RetryFirst to RetryMost. A job that is a
+// dead letter waits to be told.
+func (w *Writer) pause(ctx context.Context, attempt int, cause error) error {
+	if j := jobOf(ctx); j != nil && ctx.Err() == nil && j.failed(cause) {
+		return j.park(ctx)
+	}
 	limit := min(w.cfg.RetryMost, w.cfg.RetryFirst<<min(attempt, 20))
 	b := backoff.NewExponentialBackOff(
 		// From nothing to twice the half: full jitter.

@@ -152,6 +152,14 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int, 
 		FlushBytes: p.cfg.FlushBytes, FlushAge: p.cfg.FlushAge, CompactMemory: p.cfg.CompactMemory, BuildWorkers: buildWorkers, Yield: yield,
 		WAL: wal.Config{FileBytes: p.cfg.WALFileBytes}, MaxLogBytes: p.cfg.WALMaxBytes,
 		Ship: p.cfg.WALShip, ShipEvery: p.cfg.WALShipInterval,
+		BallastBytes: p.cfg.BallastBytes, Degraded: p.health.SetDegraded,
+		StoreUp: func(notify func()) {
+			b.store.OnChange(func(_ blob.Class, _, to blob.BreakerState) {
+				if to == blob.Closed {
+					notify()
+				}
+			})
+		},
 		Logger: p.log, Registerer: p.registry,
 	})
 }

@@ -109,7 +109,7 @@ func newRootCmd() *cobra.Command {
 	root.AddCommand(
 		newDevCmd(), newWriterCmd(), newQueryCmd(),
 		newImportCmd(), newSearchCmd(),
-		newWALCmd(), newTakeoverCmd(),
+		newWALCmd(), newDLQCmd(), newTakeoverCmd(),
 		newConfigCmd(), newVersionCmd(),
 	)
 	parent(root)

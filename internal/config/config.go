@@ -60,6 +60,7 @@ type Server struct {
 	LogLevel, LogFormat  string
 
 	WALMaxBytes   int64         // log budget: pressure on writes rises with its use
+	BallastBytes  int64         // given up when the disk is nearly full; 0: none
 	WALFileBytes  int64         // size of one log file
 	FlushBytes    int64         // memtable size at which it is flushed
 	CompactMemory int64         // most memory of a merge of segments

@@ -42,7 +42,7 @@ func TestDefaults(t *testing.T) {
 	want := Server{
 		Role: Dev, HTTPAddr: "127.0.0.1:8080", GRPCAddr: "127.0.0.1:9090", AdminAddr: "127.0.0.1:9091",
 		DataDir: "/work/akidb-data", Store: dev.Store, CacheBytes: 600 << 20, LogLevel: "info", LogFormat: "text",
-		WALMaxBytes: 2 << 30, WALFileBytes: 64 << 20, FlushBytes: 64 << 20, CompactMemory: 250 << 20,
+		WALMaxBytes: 2 << 30, BallastBytes: 256 << 20, WALFileBytes: 64 << 20, FlushBytes: 64 << 20, CompactMemory: 250 << 20,
 		FlushAge: 10 * time.Second, ShutdownGrace: 30 * time.Second, WALShipInterval: 200 * time.Millisecond,
 	}
 	if dev.Server != want {

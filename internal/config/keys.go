@@ -136,6 +136,11 @@ var keys = []Key{
 		set:  size(func(s *Server) *int64 { return &s.WALMaxBytes }, 16<<20),
 	},
 	{
+		Name: "ballast-bytes", Arg: "SIZE", def: always("256MiB"), roles: ingest,
+		Help: "size of a file given up when the disk is nearly full and a flush needs room; at most 3 % of the disk; 0: none",
+		set:  size(func(s *Server) *int64 { return &s.BallastBytes }, 0),
+	},
+	{
 		Name: "wal-file-bytes", Arg: "SIZE", def: always("64MiB"), roles: ingest,
 		Help: "size of one file of the log",
 		set:  size(func(s *Server) *int64 { return &s.WALFileBytes }, 1<<20),

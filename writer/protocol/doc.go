@@ -38,8 +38,8 @@
 //
 // Compaction. One commit replaces its inputs by its output. Rows that were
 // hidden in the inputs since they were read are hidden in the output; when none
-// is left, the output is garbage at once. When an input shows a row that it did
-// not show when it was read, a restore came between, and compaction is abandoned.
+// is left, the output is garbage at once. When a restore came between, and the
+// inputs show rows that were hidden then, compaction is abandoned.
 //
 // Snapshots. A snapshot pins what CURRENT names. A restore is a new version that
 // names the pinned objects again, and takes them off the list of garbage.
@@ -50,12 +50,13 @@
 //
 //   - what it lists as garbage and no snapshot pins: nothing names it again;
 //   - what neither it nor a snapshot names and is from an older epoch: whoever
-//     made it can no longer commit it.
+//     made it can no longer commit it;
+//   - what a process made itself and gave up before it sent a commit that names
+//     it.
 //
-// An object of the manifest's own epoch that no manifest lists may be on its
-// way to being committed. So nobody deletes one, its own maker included: a
-// commit of which the outcome is unknown, or seems to be a lost race, may have
-// been applied.
+// Any other object of the manifest's own epoch may be on its way to being
+// committed. So nobody deletes it, its own maker included: a commit of which the
+// outcome is unknown, or that seems to have lost a race, may have been applied.
 //
 // # The invariants
 //
@@ -103,15 +104,16 @@
 // acknowledgement that relies on it are within one tick, so a process that is
 // paused between its clock and its answer is as late as the pause; object
 // uploads and deletes that arrive late, which only make an orphan again or
-// delete what may go; dropping a collection; damage.
+// delete what may go; branches; dropping a collection; damage.
 //
 // # Running it
 //
 // go test explores small bounds in some ten seconds. AKIDB_SOAK=1 adds larger
-// ones: minutes, and up to 8 GiB of memory. Each exploration prints its bounds
+// ones: minutes, and up to 4 GiB of memory. Each exploration prints its bounds
 // and how many states there are, and fails if it is not exhaustive or finds
 // fewer than it used to. Every rule above has a mistake planted against it,
 // which must be caught by the invariant that it is against:
 //
 //	go test -v -run TestMistakes ./writer/protocol
+//	AKIDB_SOAK=1 go test -v -timeout 1h -run TestProtocol ./writer/protocol
 package protocol

@@ -47,6 +47,7 @@ const (
 	chosen
 	garbageDeleted
 	orphanDeleted
+	abandonedDeleted
 
 	// Only with a fault. That no commit is ever rebased says that within an
 	// epoch nobody but its process moves CURRENT.
@@ -103,9 +104,10 @@ var says = [kinds]string{
 	claimRefused:          "{w} reads CURRENT: another volume owns it, exits",
 	rebased:               "{w} reads CURRENT: refused, rebases",
 
-	chosen:         "the collector reads the manifest of epoch {e} and lists",
-	garbageDeleted: "the collector deletes garbage",
-	orphanDeleted:  "the collector deletes an orphan of epoch {e}",
+	chosen:           "the collector reads the manifest of epoch {e} and lists",
+	garbageDeleted:   "the collector deletes garbage",
+	orphanDeleted:    "the collector deletes an orphan of epoch {e}",
+	abandonedDeleted: "the collector deletes what a compaction of its epoch, {e}, gave up",
 
 	keyCreatedAgain:    "{w}: a collected version is created again, called applied",
 	ownDeleted:         "{w} gives its commit up and deletes its object {s}",

@@ -194,7 +194,7 @@ type state struct {
 	// loose are attempts of processes that crashed: on their way, based on what
 	// CURRENT is now.
 	loose   [2]content
-	chosen  objects   // by the collector, not yet deleted
+	chosen  objects   // to be deleted, at any time
 	wal     [2]writes // per volume
 	written uint8
 	acked   writes

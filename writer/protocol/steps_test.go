@@ -300,6 +300,9 @@ func (m *machine) merge(s state, i int, do func(event, state)) {
 	}
 	if p.attempt != merge {
 		n := s
+		if p.merging.step == uploaded { // not sent, so it never will be
+			n.chosen |= 1 << p.merging.slot
+		}
 		n.writers[i].merging = process{}.merging
 		do(p.event(mergeAbandoned), n)
 	}
@@ -347,7 +350,7 @@ func (m *machine) collect(s state, do func(event, state)) {
 	if !m.collectPinned {
 		garbage &^= c.pin.segments
 	}
-	if choice := (garbage | old) & s.existing(); choice != 0 && choice != s.chosen {
+	if choice := s.chosen | (garbage|old)&s.existing(); choice != s.chosen {
 		n := s
 		n.chosen = choice
 		do(event{kind: chosen, epoch: c.epoch}, n)
@@ -358,9 +361,12 @@ func (m *machine) collect(s state, do func(event, state)) {
 		}
 		n := s
 		n.objects[i].exists = false
-		e := event{kind: orphanDeleted, epoch: o.epoch, set: o.rows}
-		if c.garbage.has(i) {
+		e := event{kind: orphanDeleted, epoch: o.epoch}
+		switch {
+		case c.garbage.has(i):
 			e.kind = garbageDeleted
+		case o.epoch == c.epoch:
+			e.kind = abandonedDeleted
 		}
 		do(e, n)
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 )
 
 // install puts a file in place under its final name: header, body, zeros up to
@@ -218,6 +220,36 @@ func (l *Log) Release(collection CollectionID, seq uint64) {
 // used again and Enqueue refuses it.
 func (l *Log) Drop(collection CollectionID) { l.Release(collection, math.MaxUint64) }
 
+// Retry has the janitor look for room again if the last time there was none: of
+// space that others gave back the log hears nothing.
+func (l *Log) Retry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.full != nil {
+		l.want(0)
+	}
+}
+
+// Holders returns the collections whose records are all that keeps the oldest
+// files: as many files as hold the first n bytes of records.
+func (l *Log) Holders(n int64) []CollectionID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := map[CollectionID]bool{}
+	for _, f := range l.files {
+		if n <= 0 {
+			break
+		}
+		n -= f.end - fileHeaderBytes
+		for c, seq := range f.lastSeq {
+			if l.released[c] < seq {
+				held[c] = true
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(held))
+}
+
 // reap removes the oldest files as long as nobody needs them, and reports
 // whether it removed any. Each removal is durable before the next, or a crash
 // could bring back an old file behind a hole.
@@ -246,6 +278,7 @@ func (l *Log) reap() (reaped bool) {
 		reaped = true
 		l.mu.Lock()
 		l.stats.Removed++
+		l.stats.RemovedBytes += f.end - fileHeaderBytes
 		l.mu.Unlock()
 	}
 }

@@ -118,6 +118,11 @@ type Stats struct {
 	Groups      uint64 // group commits since Open: one fdatasync each
 	Prepared    uint64 // files prepared since Open
 	Removed     uint64 // files removed since Open
+	// RemovedBytes are those of the records in the files removed since Open.
+	RemovedBytes int64
+	// Full says that the disk had no room for the next file when it was last
+	// tried.
+	Full bool
 }
 
 // Open takes the lock of dir, creates the log or recovers it, and hands every
@@ -198,7 +203,7 @@ func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stats
-	s.Files, s.QueuedBytes = len(l.files), l.queuedBytes
+	s.Files, s.QueuedBytes, s.Full = len(l.files), l.queuedBytes, l.full != nil
 	for _, f := range l.files {
 		s.LiveBytes += f.end - fileHeaderBytes
 		s.DiskBytes += f.capacity

@@ -70,7 +70,7 @@ var notProvoked = []string{
 func TestTraffic(t *testing.T) {
 	b := &bench{t, loadDocument(t), newCoverage()}
 	for name, part := range map[string]func(*bench){
-		"good": good, "index": index, "bad": bad, "bodies": badBodies, "protocol": protocol, "roles": roles, "limits": limits, "outage": outage, "stopped": stopped,
+		"good": good, "index": index, "bad": bad, "bodies": badBodies, "protocol": protocol, "roles": roles, "limits": limits, "outage": outage, "dead letters": deadLetters, "stopped": stopped,
 	} {
 		t.Run(name, func(t *testing.T) { part(&bench{t, b.doc, b.seen}) })
 	}
@@ -446,6 +446,33 @@ func outage(b *bench) {
 	if got := string(x.received); !strings.Contains(got, `"service":"store_read"`) || strings.Contains(got, `"service":"store_read","previous":"closed"`) {
 		b.Errorf("%v: want store_read to have been open", x)
 	}
+}
+
+// deadLetters are seen, asked for and forgotten, through a query process too.
+func deadLetters(b *bench) {
+	shared := setup{store: faulty(), writer: writer.Config{WaitLimit: 50 * time.Millisecond, JobAttempts: 1, ParkedEvery: time.Hour}}
+	store := shared.store.(*faultblob.Store)
+	ingest := startWriter(b, shared)
+	b.run(ingest, seed...)
+	store.Down()
+	b.run(ingest, call{"POST", admin + "/flush", "", "", 503, "store_slow"})
+	pod := startQuery(b, shared, ingest.url)
+	dlq := "/api/v1/admin/dlq"
+	entry := func() string {
+		for {
+			x := b.run(pod, call{"GET", dlq, "", "", 200, ""})
+			if _, rest, ok := strings.Cut(string(x.received), `"id":"`); ok {
+				return dlq + "/" + rest[:strings.IndexByte(rest, '"')]
+			}
+		}
+	}
+	b.run(pod, call{"POST", entry() + "/retry", "", "", 200, ""}, call{"POST", dlq + "/retry-all", "", "", 200, ""},
+		call{"POST", dlq + "/nobody/retry", "", "", 404, "dead_letter_not_found"}, call{"DELETE", dlq + "/nobody", "", "", 404, "dead_letter_not_found"},
+		call{"POST", dlq + "/%zz/retry", "", "", 400, "malformed_path"}, call{"DELETE", dlq + "/%zz", "", "", 400, "malformed_path"})
+	b.run(pod, call{"DELETE", entry(), "", "", 204, ""})
+	b.run(startQuery(b, shared, ""), call{"GET", dlq, "", "", 503, "no_writer"})
+	store.Up()
+	b.run(ingest, call{"POST", dlq + "/retry-all", "", "", 200, ""})
 }
 
 func stopped(b *bench) {
