@@ -65,7 +65,7 @@ func startFleet(t *testing.T, flags ...string) *fleet {
 		e.URL = f.toStore[i].URL()
 		o[i] = onS3(e)
 	}
-	f.writer = akidb.Start(t, "writer", o[0].with("--flush-bytes", "32KiB", "--flush-age", "200ms", "--wal-file-bytes", "1MiB").with(flags...))
+	f.writer = akidb.Start(t, "writer", o[0].with("--flush-bytes", "128KiB", "--flush-age", "200ms", "--wal-file-bytes", "1MiB").with(flags...))
 	f.clients[0] = newHop(t, f.writer.HTTP)
 	for i := range f.queries {
 		f.toWriter[i] = newHop(t, f.writer.HTTP)

@@ -107,6 +107,9 @@ func (c *killClient) write() {
 		if !a.bad {
 			c.waits = backoff
 			c.tally(refusal(answer, err))
+			if strings.HasSuffix(a.path, "/vectors") {
+				c.tally(upsertsRefused)
+			}
 		}
 		c.gate.pass()
 	case c.mortal:
@@ -125,7 +128,10 @@ func (c *killClient) write() {
 // overload are the statuses with which a write is refused that is right.
 var overload = map[int]bool{429: true, 503: true, 507: true}
 
-const noConnection = "no connection"
+const (
+	noConnection   = "no connection"
+	upsertsRefused = "upserts refused" // which need nothing but the log; others may have to read rows
+)
 
 // refusal is what a refused write is counted as.
 func refusal(a Answer, err error) string {

@@ -52,9 +52,10 @@ func TestStorePartitioned(t *testing.T) {
 				f.partition(c.name, c.inject, c.opens, c.fills)
 			}
 			f.audit()
+			require.False(t, t.Failed())
 			require.Zero(t, f.counts[Unknown], "writes of unknown fate; none waits for the store")
 			if !c.fills {
-				require.Zero(t, f.refused())
+				require.Zero(t, f.tallied(upsertsRefused))
 			}
 		})
 	}
