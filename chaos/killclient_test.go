@@ -15,7 +15,7 @@ import (
 // What a client of a fleet waits between two requests, and after a write that
 // was not acknowledged.
 const (
-	pace    = 3 * time.Millisecond
+	pace    = 12 * time.Millisecond
 	backoff = 50 * time.Millisecond
 )
 

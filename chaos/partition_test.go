@@ -112,7 +112,7 @@ func (f *fleet) flap() {
 }
 
 // loseAnswers has the store do what it is asked and every second put of a
-// CURRENT, and every fifth other, end without an answer.
+// CURRENT, and every twentieth other, end without an answer.
 func (f *fleet) loseAnswers() {
 	var currents, others atomic.Int64
 	f.wires[0].set(rules{after: func(r *http.Request) bool {
@@ -122,9 +122,9 @@ func (f *fleet) loseAnswers() {
 		case isCurrent(r.URL.Path):
 			return currents.Add(1)%2 == 0
 		}
-		return others.Add(1)%5 == 0
+		return others.Add(1)%20 == 0
 	}})
-	Eventually(f.t, "answers are lost", func() bool { return currents.Load() >= 10 && others.Load() >= 20 })
+	Eventually(f.t, "answers are lost", func() bool { return currents.Load() >= 10 && others.Load() >= 40 })
 }
 
 // Both query processes are cut off, one from the store, the other from the
