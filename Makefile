@@ -65,10 +65,23 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
+CHAOS_REPORT := $(CURDIR)/chaos-report.jsonl
+
+.PHONY: chaos
+chaos: tools ## every fault that real processes can meet, at full length: a quarter of an hour, and a table of what came of it
+	@rm -f $(CHAOS_REPORT); failed=0; \
+	AKIDB_CHAOS=full AKIDB_CHAOS_REPORT=$(CHAOS_REPORT) go test -count=1 -timeout 2h ./chaos || failed=1; \
+	go run ./chaos/report $(CHAOS_REPORT); exit $$failed
+
+.PHONY: soak
+soak: ## simulations, crash runs, models and fuzz targets for hours
+	AKIDB_SOAK=1 go test -count=1 -timeout 24h $$(grep -rl --include='*_test.go' AKIDB_SOAK . | xargs -n1 dirname | sort -u)
+	$(MAKE) fuzz
+
 .PHONY: bench
 bench: ## kernels and index, one run of each
 	go test -run '^$$' -bench . -benchtime 200ms ./kernels ./segments/...
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin .tools
+	rm -rf bin .tools $(CHAOS_REPORT)

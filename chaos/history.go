@@ -16,6 +16,7 @@ const (
 	Refused Kind = "refused" // certainly not applied: it must never be there
 	Unknown Kind = "unknown" // may or may not have been applied, as a whole
 	Read    Kind = "read"    // rows as somebody saw them
+	Stale   Kind = "stale"   // rows as somebody saw them who was told that they may have changed since
 )
 
 // Event is one write, or one look at rows, after the answer was there. Rows are
@@ -71,13 +72,33 @@ func (h *History) Audit(rows []Row) error {
 	}
 	for _, r := range rows {
 		if seen[r.ID].ID != "" {
-			return fmt.Errorf("row %q is there twice", r.ID)
+			return &Fault{Duplicated, fmt.Sprintf("row %q is there twice", r.ID)}
 		}
 		seen[r.ID] = r
 	}
 	h.Add(Read, seen)
 	return nil
 }
+
+// Class is what is wrong with a row.
+type Class string
+
+// The classes of faults.
+const (
+	Lost        Class = "lost"        // a row that has to be there is not
+	Resurrected Class = "resurrected" // a row is as it was before a write that counts, or back
+	Duplicated  Class = "duplicated"  // a row is there twice
+	Invented    Class = "invented"    // a row is as no write that counts ever made it
+	Torn        Class = "torn"        // of one write some rows are there and some are not
+)
+
+// Fault is something that a database must not do.
+type Fault struct {
+	Class Class
+	What  string
+}
+
+func (f *Fault) Error() string { return string(f.Class) + ": " + f.What }
 
 // candidate is a state a row may be in, and the event that would have made it.
 type candidate struct {
@@ -92,19 +113,23 @@ type candidate struct {
 // rows have to tell the same.
 type checker struct {
 	rows     map[string][]candidate
-	applied  map[int]bool // by event, once it is known
-	problems []error
+	was      map[[2]string]bool // id and content of states that acknowledged and unknown writes made
+	applied  map[int]bool       // by event, once it is known
+	problems []*Fault
 }
 
 // Check returns everything in a history that a database must not do.
-func Check(events []Event) []error {
-	c := checker{rows: map[string][]candidate{}, applied: map[int]bool{}}
+func Check(events []Event) []*Fault {
+	c := checker{rows: map[string][]candidate{}, was: map[[2]string]bool{}, applied: map[int]bool{}}
 	for i, e := range events {
 		for _, id := range slices.Sorted(maps.Keys(e.Rows)) {
 			if c.rows[id] == nil {
 				c.rows[id] = []candidate{{event: -1}}
 			}
 			content := e.Rows[id]
+			if e.Kind == Acked || e.Kind == Unknown {
+				c.was[[2]string{id, content}] = true
+			}
 			switch e.Kind {
 			case Acked:
 				c.applied[i] = true
@@ -113,6 +138,8 @@ func Check(events []Event) []error {
 				c.rows[id] = append(c.rows[id], candidate{i, content})
 			case Read:
 				c.read(i, id, content, events)
+			case Stale:
+				c.stale(i, id, content, events)
 			}
 		}
 	}
@@ -128,8 +155,8 @@ func (c *checker) read(at int, id, content string, events []Event) {
 		}
 	}
 	if len(matching) == 0 {
-		c.problems = append(c.problems, fmt.Errorf("event %d: row %q is %s; want %s",
-			at, id, describe(content, id, events[:at]), c.wanted(id)))
+		class, what := describe(content, id, events[:at])
+		c.fault(class, "event %d: row %q is %s; want %s", at, id, what, c.wanted(id))
 		return
 	}
 	if len(matching) == 1 {
@@ -147,24 +174,40 @@ func (c *checker) resolve(at int, id string, event int, applied bool) {
 		return
 	}
 	if before, known := c.applied[event]; known && before != applied {
-		c.problems = append(c.problems, fmt.Errorf("event %d: row %q shows that write %d was applied: %v; another of its rows showed the opposite",
-			at, id, event, applied))
+		c.fault(Torn, "event %d: row %q shows that write %d was applied: %v; another of its rows showed the opposite", at, id, event, applied)
 		return
 	}
 	c.applied[event] = applied
 }
 
+func (c *checker) fault(class Class, format string, args ...any) {
+	c.problems = append(c.problems, &Fault{class, fmt.Sprintf(format, args...)})
+}
+
+// stale is read for one who was promised no more than a state that there once
+// was: no row, or what a write made it that may have been applied.
+func (c *checker) stale(at int, id, content string, events []Event) {
+	if content != "" && !c.was[[2]string{id, content}] {
+		class, what := describe(content, id, events[:at])
+		c.fault(class, "event %d: row %q is %s, and never was", at, id, what)
+	}
+}
+
 // describe says where a content that should not be there comes from.
-func describe(content, id string, events []Event) string {
+func describe(content, id string, events []Event) (Class, string) {
 	if content == "" {
-		return "not there"
+		return Lost, "not there"
 	}
 	for i, e := range slices.Backward(events) {
-		if e.Kind != Read && e.Rows[id] == content {
-			return fmt.Sprintf("what write %d (%s) made it: %s", i, e.Kind, content)
+		if e.Kind != Read && e.Kind != Stale && e.Rows[id] == content {
+			class := Resurrected
+			if e.Kind == Refused {
+				class = Invented
+			}
+			return class, fmt.Sprintf("what write %d (%s) made it: %s", i, e.Kind, content)
 		}
 	}
-	return "what nobody wrote: " + content
+	return Invented, "what nobody wrote: " + content
 }
 
 func (c *checker) wanted(id string) string {

@@ -35,6 +35,10 @@ func TestCheck(t *testing.T) {
 			event(Read, "a", "3"), event(Read, "b", "2")}},
 		"unknown delete of nothing": {"", []Event{event(Unknown, "a", ""), event(Unknown, "a", "1"), event(Read, "a", "")}},
 
+		"as it once was": {"", []Event{event(Acked, "a", "1"), event(Unknown, "a", "2"), event(Stale, "a", "1"), event(Stale, "a", "2"), event(Stale, "a", "")}},
+
+		"stale and refused":      {"and never was", []Event{event(Acked, "a", "1"), event(Refused, "a", "2"), event(Stale, "a", "2")}},
+		"stale and nobody's":     {"what nobody wrote", []Event{event(Acked, "a", "1"), event(Stale, "a", "2"), event(Read, "a", "1")}},
 		"lost":                   {`"a" is not there; want that of write 0`, []Event{event(Acked, "a", "1"), event(Read, "a", "")}},
 		"an older one":           {`"a" is what write 0 (acked) made it`, []Event{event(Acked, "a", "1"), event(Acked, "a", "2"), event(Read, "a", "1")}},
 		"back from the dead":     {`want no row, by write 1`, []Event{event(Acked, "a", "1"), event(Acked, "a", ""), event(Read, "a", "1")}},
@@ -110,7 +114,7 @@ func plantFaults(t *testing.T, events []Event) {
 	// And without the write that explains it, what was read cannot be explained.
 	last := -1
 	for i, e := range events {
-		if e.Kind != Read && e.Rows[there] == final[there] {
+		if e.Kind != Read && e.Kind != Stale && e.Rows[there] == final[there] {
 			last = i
 		}
 	}

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -38,10 +39,10 @@ const (
 // for certain is; what was deleted stays deleted; and those of unknown fate are
 // there or not, for every reader and for good.
 //
-// AKIDB_TEST_KILLS is how often (5), AKIDB_TEST_SEED repeats a run's choices.
+// AKIDB_TEST_KILLS is how often (5, at full length 100), AKIDB_TEST_SEED repeats a run's choices.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	kills := int(setting(t, "AKIDB_TEST_KILLS", 5))
+	kills := int(setting(t, "AKIDB_TEST_KILLS", uint64(rounds(5, 20))))
 	seed := setting(t, "AKIDB_TEST_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("AKIDB_TEST_SEED=%d AKIDB_TEST_KILLS=%d go test -run TestKill ./chaos", seed, kills)
 
@@ -51,17 +52,13 @@ func TestKill(t *testing.T) {
 	query := akidb.Start(t, "query", o.with("--writer-url", writer.URL()))
 	query.Create(t, "points", killDim, "l2")
 
-	k := &killing{t: t, store: o.Store, writer: writer, query: query, gate: newGate(), ended: make(chan struct{}), counts: map[Kind]int{}}
-	var clients sync.WaitGroup
-	for i := range killClients {
-		c := &killClient{killing: k, number: i, rng: rand.New(rand.NewPCG(seed, uint64(i))), rows: map[string]Row{}}
-		c.via = []*Server{writer, query}[i%2]
-		clients.Go(c.run)
-	}
+	k := newKilling(t, []*Server{writer, query}, []*Server{query})
+	k.store, k.writer, k.query = o.Store, writer, query
+	k.start(seed)
 	k.churner = &churner{killing: k, rng: rand.New(rand.NewPCG(seed, 1<<33)), exists: map[string]bool{}}
-	clients.Go(k.churner.run)
+	k.clients.Go(k.churner.run)
 	rng := rand.New(rand.NewPCG(seed, 1<<32))
-	go func() { clients.Wait(); close(k.ended) }()
+	go func() { k.clients.Wait(); close(k.ended) }()
 	for range kills {
 		k.waitForAcks(100 + rng.IntN(700))
 		k.gate.close()
@@ -80,18 +77,42 @@ func TestKill(t *testing.T) {
 	k.audit()
 }
 
+// newKilling returns the shared part of clients that write through via, the
+// i-th of them always through the i-th, and read from any of from.
+func newKilling(t *testing.T, via, from []*Server) *killing {
+	return &killing{t: t, via: via, from: from, gate: newGate(), ended: make(chan struct{}), counts: map[Kind]int{}, tallies: map[string]int{}}
+}
+
+// start starts the clients.
+func (k *killing) start(seed uint64) {
+	for i := range killClients {
+		c := &killClient{killing: k, number: i, rng: rand.New(rand.NewPCG(seed, uint64(i))), rows: map[string]Row{}, moved: map[string]int{}}
+		c.to = k.via[i%len(k.via)]
+		k.clients.Go(c.run)
+	}
+}
+
 // killing is what the clients and the one that kills share.
 type killing struct {
 	t             *testing.T
 	store         string
 	writer, query *Server
+	via, from     []*Server // where clients send writes, and where they read
 	history       History
 	gate          *gate
 	churner       *churner
+	shared        *shared // nil: no row has more than one client that writes it
+	pad           int     // bytes that make metadata longer
+	clients       sync.WaitGroup
 	ended         chan struct{} // closed when no client goes on
+
+	// mortal: any process may be away at any time. Reads may fail then, and what
+	// became of writes of unknown fate is only looked at when all is over.
+	mortal bool
 
 	mu       sync.Mutex
 	counts   map[Kind]int
+	tallies  map[string]int
 	target   int           // of acknowledged writes
 	reached  chan struct{} // closed when there are that many; nil while nobody waits
 	finished bool
@@ -120,9 +141,14 @@ func (g *gate) pass() {
 	<-wait
 }
 
-// record adds a write to the history, and says when enough are acknowledged.
+// record adds a write to the history.
 func (k *killing) record(kind Kind, rows map[string]Row) {
 	k.history.Add(kind, rows)
+	k.count(kind)
+}
+
+// count counts a write, and says when enough are acknowledged.
+func (k *killing) count(kind Kind) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.counts[kind]++
@@ -130,6 +156,19 @@ func (k *killing) record(kind Kind, rows map[string]Row) {
 		close(k.reached)
 		k.reached = nil
 	}
+}
+
+// tally counts what is only counted.
+func (k *killing) tally(what string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.tallies[what]++
+}
+
+func (k *killing) tallied(what string) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.tallies[what]
 }
 
 func (k *killing) ackedWrites() int {
@@ -200,17 +239,21 @@ func (k *killing) audit() {
 func (k *killing) everyWay(when string, s *Server, consistency string) {
 	t := k.t
 	rows := s.Scroll(t, "points", consistency, 100)
+	k.shared.audit(t, when, rows)
 	require.True(t, slices.IsSortedFunc(rows, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) }), when)
-	require.NoError(t, k.history.Audit(rows), when)
+	require.NoError(t, k.history.Audit(owned(rows)), when)
 	require.Equal(t, len(rows), s.Count(t, "points", consistency), when)
+	const most = 10_000 // the greatest k there is
+	require.LessOrEqual(t, len(rows), most, "more rows than one search can find")
 	hits, _ := s.Search(t, "points", map[string]any{
-		"vector": make([]float32, killDim), "k": 10000, "include": []string{"metadata", "vector"}, "consistency": consistency,
+		"vector": make([]float32, killDim), "k": most, "exact": true, "include": []string{"metadata", "vector"}, "consistency": consistency,
 	})
 	found := make([]Row, len(hits))
 	for i, h := range hits {
 		found[i] = h.Row
 	}
-	require.NoError(t, k.history.Audit(found), when)
+	k.shared.audit(t, when, found)
+	require.NoError(t, k.history.Audit(owned(found)), when)
 	for _, id := range k.history.IDs() {
 		row, served, err := get(s, id, consistency)
 		require.NoError(t, err, when)
@@ -218,6 +261,9 @@ func (k *killing) everyWay(when string, s *Server, consistency string) {
 		k.history.Add(Read, map[string]Row{id: row})
 	}
 }
+
+// errWrong: an answer came, and it is not one that may come.
+var errWrong = errors.New("the wrong answer")
 
 // get reads one row, the zero Row if there is none, and says how fresh that is;
 // "" if the server could not say.
@@ -231,10 +277,10 @@ func get(s *Server, id, consistency string) (row Row, served string, err error) 
 	case a.Status == 404 && a.Problem().Code == "vector_not_found":
 		return Row{}, a.Header.Get(headerConsistency), nil
 	case a.Status != 200:
-		return Row{}, "", fmt.Errorf("get %q: %v", id, a)
+		return Row{}, "", fmt.Errorf("get %q: %w: %v", id, errWrong, a)
 	}
 	if err := decode(a.Body, &row); err != nil || row.ID != id {
-		return Row{}, "", fmt.Errorf("get %q: %w: %v", id, err, a)
+		return Row{}, "", fmt.Errorf("get %q: %w: %v: %v", id, errWrong, err, a)
 	}
 	return row, a.Header.Get(headerConsistency), nil
 }

@@ -1,36 +1,70 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+)
+
+// What a client of a fleet waits between two requests, and after a write that
+// was not acknowledged.
+const (
+	pace    = 12 * time.Millisecond
+	backoff = 50 * time.Millisecond
 )
 
 // killClient writes rows that no other client writes, one write after the
 // other, and knows what they are.
 type killClient struct {
 	*killing
-	via    *Server // where it sends writes
+	to     *Server // where it sends writes
 	number int
 	rng    *rand.Rand
 	rows   map[string]Row // as they are; no entry or the zero Row: there is none
 	made   int            // contents that were made
+	moved  map[string]int // how often a row was left for another
+	waits  time.Duration  // until the next request, in a fleet
 }
 
 func (c *killClient) run() {
 	for c.goesOn() {
-		c.write()
+		c.waits = pace
+		if c.shared != nil && c.rng.IntN(10) == 0 {
+			c.writeShared()
+		} else {
+			c.write()
+		}
 		if id := c.anyID(); c.rng.IntN(4) == 0 {
 			c.look(id)
+		}
+		if c.mortal {
+			time.Sleep(c.waits) // a load, and no race of clients for two processors
 		}
 	}
 }
 
 func (c *killClient) anyID() string {
-	return fmt.Sprintf("client-%d-row-%d", c.number, c.rng.IntN(rowsEach))
+	id := fmt.Sprintf("client-%d-row-%d", c.number, c.rng.IntN(rowsEach))
+	if n := c.moved[id]; n > 0 {
+		id += fmt.Sprintf(".%d", n)
+	}
+	return id
+}
+
+// leave leaves rows for others with a new id: a write to them may be under way
+// still, wherever requests wait, and come after whatever is done now.
+func (c *killClient) leave(rows map[string]Row) {
+	for id := range rows {
+		delete(c.rows, id)
+		base, _, _ := strings.Cut(id, ".")
+		c.moved[base]++
+	}
 }
 
 // attempt is a write on its way.
@@ -58,9 +92,9 @@ func (c *killClient) write() {
 	default:
 		a = c.wrong()
 	}
-	answer, err := c.via.Send(a.method, "/api/v1"+a.path, a.body)
+	answer, err := c.to.Send(a.method, "/api/v1"+a.path, a.body)
 	switch kind := outcome(answer, err); {
-	case a.bad && kind == Acked, !a.bad && kind == Refused && err == nil && answer.Status != 503 && answer.Status != 429:
+	case a.bad && kind == Acked, !a.bad && kind == Refused && err == nil && !overload[answer.Status]:
 		c.t.Errorf("%s %s: %v", a.method, a.path, answer)
 	case kind == "":
 		c.t.Errorf("%s %s does not say whether it was applied: %v", a.method, a.path, answer)
@@ -70,7 +104,18 @@ func (c *killClient) write() {
 		c.checkCount(a, answer)
 	case kind == Refused:
 		c.record(Refused, a.rows)
+		if !a.bad {
+			c.waits = backoff
+			c.tally(refusal(answer, err))
+			if strings.HasSuffix(a.path, "/vectors") {
+				c.tally(upsertsRefused)
+			}
+		}
 		c.gate.pass()
+	case c.mortal:
+		c.waits = backoff
+		c.record(Unknown, a.rows)
+		c.leave(a.rows)
 	default:
 		c.record(Unknown, a.rows)
 		c.gate.pass()
@@ -78,6 +123,22 @@ func (c *killClient) write() {
 			c.find(id)
 		}
 	}
+}
+
+// overload are the statuses with which a write is refused that is right.
+var overload = map[int]bool{429: true, 503: true, 507: true}
+
+const (
+	noConnection   = "no connection"
+	upsertsRefused = "upserts refused" // which need nothing but the log; others may have to read rows
+)
+
+// refusal is what a refused write is counted as.
+func refusal(a Answer, err error) string {
+	if err != nil {
+		return noConnection
+	}
+	return fmt.Sprintf("refused with %d %s", a.Status, a.Problem().Code)
 }
 
 // outcome is what a client knows of its write; "" if it was not told.
@@ -127,14 +188,34 @@ func (c *killClient) find(id string) {
 
 // look reads a row, which has to be as it was left.
 func (c *killClient) look(id string) {
-	row, served, err := get(c.query, id, "latest")
-	if err != nil {
-		c.t.Error(err)
+	via := c.from[c.rng.IntN(len(c.from))]
+	level := "latest"
+	if c.mortal && c.rng.IntN(4) == 0 {
+		level = "strong"
 	}
-	if served == "latest" || served == "token" {
+	row, served, err := get(via, id, level)
+	switch {
+	case c.mortal && err != nil && !errors.Is(err, errWrong):
+		c.tally(readFailed)
+	case err != nil:
+		c.t.Error(err)
+	case served == "":
+		c.tally(readFailed)
+	case served == "eventual":
+		c.tally(readStale)
+		c.history.Add(Stale, map[string]Row{id: row})
+	default:
+		c.tally(readFresh)
 		c.history.Add(Read, map[string]Row{id: row})
 	}
 }
+
+// What reads are counted as.
+const (
+	readFresh  = "read as of now"
+	readStale  = "read as of earlier"
+	readFailed = "reads failed"
+)
 
 // row makes a row with a content that there is only once.
 func (c *killClient) row(id string) Row {
@@ -147,7 +228,7 @@ func (c *killClient) row(id string) Row {
 
 func (c *killClient) metadata() jsontext.Value {
 	c.made++
-	return jsontext.Value(fmt.Sprintf(`{"made":"%d-%d"}`, c.number, c.made))
+	return jsontext.Value(fmt.Sprintf(`{"made":"%d-%d","pad":"%s"}`, c.number, c.made, strings.Repeat("x", c.pad)))
 }
 
 func (c *killClient) upsert(n int) attempt {

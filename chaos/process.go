@@ -3,9 +3,15 @@
 // public contract offers to look through. Its tests start roles, kill and stop
 // them, and hold what is read afterwards against what was acknowledged.
 //
-//	process.go  processes: start, signal, kill, wait, and their output
-//	rest.go     requests, each sent once, and rows
-//	history.go  what clients did and saw, and the checker of it
+//	process.go     processes: start, signal, kill, wait, and their output
+//	rest.go        requests, each sent once, and rows
+//	history.go     what clients did and saw, and the checker of it
+//	hop_test.go    ways between processes that can be bad
+//	fleet_test.go  all processes there are, on such ways, under load, and the audit of them
+//
+// AKIDB_CHAOS=full has scenarios run at full length, AKIDB_CHAOS_REPORT names a
+// file to which each appends what it came to, and AKIDB_TEST_SEED repeats the
+// choices of a run: `make chaos`.
 //
 // No test waits for a time to pass. Where it waits for something to happen it
 // gives up after [hang], which is for hangs only.
@@ -23,6 +29,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -157,6 +164,17 @@ func (p Program) Start(t testing.TB, role string, opts Options) *Server {
 // Restart starts a server that has ended and returns once it is ready.
 func (s *Server) Restart() {
 	s.t.Helper()
+	err := s.launch()
+	if err == nil {
+		err = s.awaitReady()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// launch starts a process.
+func (s *Server) launch() error {
 	args := []string{s.Role}
 	if !s.opts.Bare {
 		args = append(args, "--http-addr", s.HTTP, "--grpc-addr", s.GRPC, "--admin-addr", s.Admin,
@@ -169,29 +187,48 @@ func (s *Server) Restart() {
 	r.cmd = s.program.command(context.Background(), s.t.TempDir(), s.opts.Env, append(args, s.opts.Args...))
 	r.cmd.Stdout, r.cmd.Stderr = &r.output, &r.output
 	if err := r.cmd.Start(); err != nil {
-		s.t.Fatalf("start akidb %s: %v", s.Role, err)
+		return fmt.Errorf("start akidb %s: %w", s.Role, err)
 	}
 	go func() { _ = r.cmd.Wait(); close(r.exited) }()
 	s.runs = append(s.runs, r)
+	return nil
+}
+
+// awaitReady waits until the process that was launched is ready, or has ended.
+func (s *Server) awaitReady() error {
+	r := s.current()
+	end := time.After(hang)
 	select {
 	case <-r.output.listening:
 	case <-r.exited:
-		s.t.Fatalf("akidb %s ended instead of listening: %v", s.Role, r.cmd.ProcessState)
-	case <-time.After(hang):
-		s.t.Fatalf("akidb %s does not say that it listens", s.Role)
+		return fmt.Errorf("akidb %s ended instead of listening: %v", s.Role, r.cmd.ProcessState)
+	case <-end:
+		return fmt.Errorf("akidb %s does not say that it listens", s.Role)
 	}
-	a := r.output.addresses
-	if len(s.runs) == 1 { // later ones are on the same, which others may be reading
+	if a := r.output.addresses; len(s.runs) == 1 { // later ones are on the same, which others may be reading
 		s.HTTP, s.GRPC, s.Admin = a.HTTP, a.GRPC, a.Admin
 	}
-	Eventually(s.t, "ready", func() bool {
-		resp, err := s.client.Get("http://" + s.Admin + "/readyz")
-		if err != nil {
-			return false
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !s.ready() {
+		select {
+		case <-tick.C:
+		case <-r.exited:
+			return fmt.Errorf("akidb %s ended instead of getting ready: %v", s.Role, r.cmd.ProcessState)
+		case <-end:
+			return fmt.Errorf("akidb %s never gets ready", s.Role)
 		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	}
+	return nil
+}
+
+func (s *Server) ready() bool {
+	resp, err := s.client.Get("http://" + s.Admin + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 func (s *Server) current() *run { return s.runs[len(s.runs)-1] }
@@ -268,8 +305,12 @@ func (s *Server) end() {
 	}
 }
 
-// lastOf cuts a log to what a person reads.
+// lastOf cuts a log to what a person reads: no requests, and not too much.
 func lastOf(text string) string {
+	lines := slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(l string) bool {
+		return strings.Contains(l, `"level":"INFO","msg":"http"`)
+	})
+	text = strings.Join(lines, "")
 	const shown = 16 << 10
 	if len(text) <= shown {
 		return text

@@ -162,6 +162,7 @@ func (c *collection) compact(plan func(*segments.View) [][]string) error {
 				c.w.cfg.Logger.Error("compaction failed", "collection", c.meta.Name, "segments", len(ids), "error", err)
 				return err
 			}
+			c.w.dead.find(jobCompact, c.meta.ID).done() // under load there is always a next one
 		}
 	}
 }

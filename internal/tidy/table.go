@@ -90,6 +90,9 @@ var fences = []fence{
 	{module: "github.com/stretchr/testify", testsOnly: true, places: []string{"segments/blob/blobtest", "segments/blob/s3test"}},
 	{module: "go.uber.org/goleak", testsOnly: true},
 	{module: "go.opentelemetry.io/proto/otlp", testsOnly: true},
+	// Bad networks, and the logger it wants to be given.
+	{module: "github.com/Shopify/toxiproxy", testsOnly: true},
+	{module: "github.com/rs/zerolog", testsOnly: true},
 	{module: "github.com/pb33f/libopenapi", testsOnly: true},
 	{module: "github.com/pb33f/libopenapi-validator", testsOnly: true},
 	{module: "github.com/santhosh-tekuri/jsonschema", testsOnly: true},

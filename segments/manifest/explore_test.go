@@ -3,6 +3,7 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -86,8 +87,16 @@ func explore(faults, turns int, b bug) (runs int, err error) {
 	}
 }
 
+// soak asks for runs of minutes: AKIDB_SOAK=1, as in make soak.
+func soak() bool { return os.Getenv("AKIDB_SOAK") == "1" }
+
 func TestExplore(t *testing.T) {
-	for _, bounds := range []struct{ faults, turns int }{{0, 3}, {1, 1}} {
+	type bounds struct{ faults, turns int }
+	all := []bounds{{0, 3}, {1, 1}}
+	if soak() {
+		all = append(all, bounds{0, 4}, bounds{1, 2}, bounds{2, 1})
+	}
+	for _, bounds := range all {
 		runs, err := explore(bounds.faults, bounds.turns, bug{})
 		if err != nil {
 			t.Fatalf("%d faults, %d turns, run %d: %v", bounds.faults, bounds.turns, runs, err)

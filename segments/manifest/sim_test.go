@@ -413,8 +413,11 @@ func simulateSeed(seed uint64, b bug) (*simulation, error) {
 
 func TestSimulation(t *testing.T) {
 	seeds, versions := uint64(4000), 0
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		seeds = 500
+	case soak():
+		seeds *= 50
 	}
 	fenced, unknown, crashes := 0, 0, 0
 	for seed := range seeds {

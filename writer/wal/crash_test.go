@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 )
@@ -376,8 +377,11 @@ func same(got, want []Record) error {
 func TestCrash(t *testing.T) {
 	base := rand.Uint64()
 	crashes, simulations := 0, 60
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		simulations = 10
+	case os.Getenv("AKIDB_SOAK") == "1":
+		simulations *= 50
 	}
 	for i := range simulations {
 		s := newSimulation(base+uint64(i), newMemFS(), 4)

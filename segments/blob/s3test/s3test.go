@@ -57,7 +57,7 @@ func (e Endpoint) Setenv(t testing.TB) {
 // Start runs a server with one empty bucket until t and its subtests are done.
 func Start(t testing.TB) Endpoint {
 	t.Helper()
-	return serve(t, find(t))
+	return StartServer(t).Endpoint
 }
 
 // StartUnsound is Start for versitygw 1.7.0, which lets several of those that
@@ -73,34 +73,70 @@ func StartUnsound(t testing.TB) Endpoint {
 		}
 		t.Skipf("SKIPPED, NOTHING WAS TESTED ON AN UNSOUND STORE: run make tools: %v", err)
 	}
-	return serve(t, program)
+	return serve(t, program).Endpoint
 }
 
-func serve(t testing.TB, program string) Endpoint {
+// Server is a server that can be killed and started again.
+type Server struct {
+	Endpoint // whose URL is another after each Restart
+
+	t             testing.TB
+	program, root string
+	process       *os.Process
+	exited        chan error // the result of the process that runs; nil when none does
+}
+
+// StartServer is Start for a test that kills the server.
+func StartServer(t testing.TB) *Server {
+	t.Helper()
+	return serve(t, find(t))
+}
+
+func serve(t testing.TB, program string) *Server {
 	t.Helper()
 	root := t.TempDir()
-	e := Endpoint{
+	s := &Server{t: t, program: program, root: root, Endpoint: Endpoint{
 		Region:    "us-east-1",
 		Bucket:    "akidb-test",
 		AccessKey: "test-access",
 		SecretKey: "test-secret",
 		Dir:       filepath.Join(root, "akidb-test"),
-	}
+	}}
 	// A directory is a bucket; the server's root user may do everything in it.
-	if err := os.Mkdir(e.Dir, 0o755); err != nil {
+	if err := os.Mkdir(s.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Kill)
+	s.Restart()
+	return s
+}
+
+// Restart starts a server that was killed, on what it had stored, and returns
+// once it answers.
+func (s *Server) Restart() {
+	s.t.Helper()
 	var problems []error
 	for range 5 { // somebody else may take the port first
-		url, err := start(t, program, root, e)
+		err := s.start()
 		if err == nil {
-			e.URL = url
-			return e
+			return
 		}
 		problems = append(problems, err)
 	}
-	t.Fatalf("start %s: %v", program, errors.Join(problems...))
-	return Endpoint{}
+	s.t.Fatalf("start %s: %v", s.program, errors.Join(problems...))
+}
+
+// Kill ends the server with SIGKILL, if it runs.
+func (s *Server) Kill() {
+	s.t.Helper()
+	if s.exited == nil {
+		return
+	}
+	if err := s.process.Kill(); err != nil {
+		s.t.Errorf("kill %s: %v", s.program, err)
+	}
+	<-s.exited
+	s.exited = nil
 }
 
 // find returns the program's path.
@@ -139,37 +175,32 @@ func installed(name string) (string, error) {
 	}
 }
 
-func start(t testing.TB, program, root string, e Endpoint) (string, error) {
+func (s *Server) start() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", err
+		return err
 	}
 	address := listener.Addr().String()
 	if err := listener.Close(); err != nil {
-		return "", err
+		return err
 	}
 	var output bytes.Buffer
-	cmd := exec.Command(program, "--quiet", "--keep-alive", "--health", "/health",
-		"--access", e.AccessKey, "--secret", e.SecretKey, "--region", e.Region,
-		"--port", address, "posix", root)
+	cmd := exec.Command(s.program, "--quiet", "--keep-alive", "--health", "/health",
+		"--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region,
+		"--port", address, "posix", s.root)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {
-		return "", err
+		return err
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	url := "http://" + address
 	if err := await(url+"/health", exited); err != nil {
-		return "", fmt.Errorf("%w: %s", err, output.Bytes()) // it has exited, so output is whole
+		return fmt.Errorf("%w: %s", err, output.Bytes()) // it has exited, so output is whole
 	}
-	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil {
-			t.Errorf("kill %s: %v", program, err)
-		}
-		<-exited
-	})
-	return url, nil
+	s.URL, s.process, s.exited = url, cmd.Process, exited
+	return nil
 }
 
 // await asks until the server answers or has exited. There is nothing else to
