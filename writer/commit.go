@@ -111,8 +111,12 @@ type change struct {
 // as long as that is the newest, attempts share its uploads.
 type plan struct {
 	view    *segments.View
+	made    bool // changes and gone are there
 	changes []change
 	gone    manifest.SetDigest // of the rows that changes hide
+	// uploaded are delete vectors by their segment, also while not all are: an
+	// attempt goes on where the one before it failed.
+	uploaded map[string]*manifest.DeleteVector
 }
 
 // supersede finds the live rows of view whose id is among ids: their ordinals
@@ -145,9 +149,31 @@ func supersede(ctx context.Context, view *segments.View, ids []string) ([]*roari
 	return hidden, gone, err
 }
 
-// hide prepares the deletion of rows: hidden[i] are ordinals of view's segment
-// i, nil for none. Delete vectors are uploaded under fresh keys.
-func (c *collection) hide(ctx context.Context, view *segments.View, hidden []*roaring.Bitmap) ([]change, error) {
+// replan makes p the plan of hiding the live rows that ids have in view. Called
+// again after it failed, it repeats nothing that was uploaded.
+func (c *collection) replan(ctx context.Context, p *plan, view *segments.View, ids []string) error {
+	if p.view != view {
+		for _, d := range p.uploaded { // for a plan that was refused
+			c.garbage.abandon(c.w.cfg.Now(), d.Key)
+		}
+		*p = plan{view: view, uploaded: map[string]*manifest.DeleteVector{}}
+	}
+	if p.made {
+		return nil
+	}
+	hidden, gone, err := supersede(ctx, view, ids)
+	if err != nil {
+		return fmt.Errorf("find superseded rows: %w", err)
+	}
+	p.changes, err = c.hide(ctx, p, hidden)
+	p.gone, p.made = gone, err == nil
+	return err
+}
+
+// hide prepares the deletion of rows: hidden[i] are ordinals of the segment i of
+// p's view, nil for none. Delete vectors are uploaded under fresh keys.
+func (c *collection) hide(ctx context.Context, p *plan, hidden []*roaring.Bitmap) ([]change, error) {
+	view := p.view
 	var changes []change
 	for i, rows := range hidden {
 		if rows == nil || rows.IsEmpty() {
@@ -159,11 +185,14 @@ func (c *collection) hide(ctx context.Context, view *segments.View, hidden []*ro
 		}
 		ch := change{segment: seg.Segment().ID}
 		if rows.GetCardinality() < uint64(seg.Rows()) {
-			deletes, err := c.putDeletes(ctx, ch.segment, rows)
-			if err != nil {
-				return nil, err
+			if p.uploaded[ch.segment] == nil {
+				deletes, err := c.putDeletes(ctx, ch.segment, rows)
+				if err != nil {
+					return nil, err
+				}
+				p.uploaded[ch.segment] = deletes
 			}
-			ch.deletes = deletes
+			ch.deletes = p.uploaded[ch.segment]
 		}
 		changes = append(changes, ch)
 	}

@@ -3,7 +3,6 @@ package writer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -258,21 +257,8 @@ func (c *collection) commitFlush(ctx context.Context, p *plan, f flushed) error 
 		if view.Snapshot.FlushedSeq >= f.last {
 			return nil
 		}
-		if p.view != view {
-			for _, ch := range p.changes { // of a plan that was refused
-				if ch.deletes != nil {
-					c.garbage.abandon(c.w.cfg.Now(), ch.deletes.Key)
-				}
-			}
-			hidden, gone, err := supersede(ctx, view, f.ids)
-			if err != nil {
-				return fmt.Errorf("find superseded rows: %w", err)
-			}
-			changes, err := c.hide(ctx, view, hidden)
-			if err != nil {
-				return err
-			}
-			*p = plan{view, changes, gone}
+		if err := c.replan(ctx, p, view, f.ids); err != nil {
+			return err
 		}
 		err := c.commit(ctx, view, func(next *manifest.Snapshot) error {
 			c.edit(next, p.changes)

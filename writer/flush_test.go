@@ -358,3 +358,31 @@ func (v *world) flushNew(c *collection, items map[string]item) {
 	v.mustUpsert(c, items)
 	v.flush(c)
 }
+
+// A put that fails costs that put: delete vectors that are uploaded are not
+// uploaded again because the next one failed, or a flush that supersedes rows of
+// many segments would not come to its end on a store that fails now and then.
+func TestFailedPutsCostThemselves(t *testing.T) {
+	v := newWorld(t, func(c *Config) { c.TierSegments, c.DeadFraction, c.JobAttempts = 100, 1, 1000 })
+	fault := faultblob.New(v.store)
+	v.store = fault
+	v.open()
+	c := v.create("c", 3, "l2")
+	const segments = 10
+	want := map[string]item{}
+	rewrite := map[string]item{}
+	for i := range segments {
+		v.flushNew(c, some(10*i, 10))
+		maps.Copy(want, some(10*i, 10))
+		rewrite[fmt.Sprintf("row-%d", 10*i)] = item{vector: []float32{7, 7, 7}}
+	}
+	maps.Copy(want, rewrite)
+	puts := 0
+	fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("deletes-*"),
+		func(faultblob.Call) bool { puts++; return puts%2 == 1 }), faultblob.LoseReply())
+	v.flushNew(c, rewrite)
+	if puts != 2*segments {
+		t.Errorf("%d puts of %d delete vectors, every other of which failed", puts, segments)
+	}
+	v.check(c, want)
+}
