@@ -189,15 +189,19 @@ func (c *collection) restore(ctx context.Context, pin manifest.Pin) (token.Token
 		return token.Token{}, err
 	}
 	defer c.resumeWrites()
-	if err := c.settled(ctx); err != nil {
+	// Until something is committed it can be given up, and is when the store is
+	// away: writes must not wait for it.
+	patience, cancel := context.WithTimeoutCause(ctx, c.w.cfg.WaitLimit, blob.ErrUnavailable)
+	defer cancel()
+	if err := c.settled(patience); err != nil {
 		return token.Token{}, err
 	}
-	if err := c.flushTo(ctx, c.state().seq); err != nil {
+	if err := c.flushTo(patience, c.state().seq); err != nil {
 		return token.Token{}, err
 	}
 	var old *manifest.Snapshot
-	err := c.w.retry(ctx, "restore", c.meta.Name, func() (err error) {
-		old, err = manifest.ReadBody(ctx, c.w.cfg.Store, pin.Manifest)
+	err := c.w.retry(patience, "restore", c.meta.Name, func() (err error) {
+		old, err = manifest.ReadBody(patience, c.w.cfg.Store, pin.Manifest)
 		return err
 	})
 	if err != nil {

@@ -129,6 +129,31 @@ func TestRestoreThatDied(t *testing.T) {
 	v.check(c, some(0, 15))
 }
 
+// A restore that finds the store away is given up, and writes go on.
+func TestRestoreWithoutStore(t *testing.T) {
+	ctx := context.Background()
+	v := newWorld(t, func(c *Config) { c.WaitLimit = 10 * time.Millisecond })
+	fault := faultblob.New(v.store)
+	v.store = fault
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.flushNew(c, some(0, 10))
+	pin, err := c.takeSnapshot(ctx, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.mustUpsert(c, some(10, 5))
+	fault.Down()
+	_, err = c.restore(ctx, pin)
+	if e := asWriteError(err); e.Code != "store_unavailable" || e.Applied != httpapi.NotApplied {
+		t.Errorf("restore without the store: %v", err)
+	}
+	v.mustUpsert(c, some(15, 5))
+	fault.Up()
+	v.flush(c)
+	v.check(c, some(0, 20))
+}
+
 // sweeps lets so much time pass, with a look at garbage before and after each
 // half.
 func (v *world) sweeps() {
