@@ -167,6 +167,43 @@ func empty(t *memtable.Table) bool {
 	return s.Last() == s.Base()
 }
 
+// coalesceBytes is how large the table is that full ones are joined to, when
+// more than one waits. It is the default of FlushBytes: with fewer bytes a table,
+// a backlog that an outage or a crash left would be flushed in many small steps,
+// each with a commit of its own, and might never be caught up with.
+const coalesceBytes = 64 << 20
+
+// coalesce joins the oldest full tables. Only the flusher calls it, between two
+// flushes; full tables do not change, so they are copied without a lock.
+func (c *collection) coalesce() {
+	c.mu.RLock()
+	full := slices.Clone(c.frozen)
+	c.mu.RUnlock()
+	n, bytes := 0, int64(0)
+	for n < len(full) && bytes+full[n].Bytes() <= max(coalesceBytes, c.w.cfg.FlushBytes) {
+		bytes += full[n].Bytes()
+		n++
+	}
+	if n < 2 {
+		return
+	}
+	joined := memtable.New(c.meta.Dimension, full[0].Base())
+	for _, t := range full[:n] {
+		t.Snapshot().Newest(0, func(op memtable.Op) bool {
+			joined.Apply([]memtable.Op{op})
+			return true
+		})
+		joined.AdvanceTo(t.Snapshot().Last())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.frozen) < n || !slices.Equal(c.frozen[:n], full[:n]) {
+		return // a restore took them away
+	}
+	c.frozen = append([]*memtable.Table{joined}, c.frozen[n:]...)
+	c.w.unflushed.Add(joined.Bytes() - bytes)
+}
+
 // rotate begins a new active table. Callers hold mu.
 func (c *collection) rotate() {
 	c.frozen = append(c.frozen, c.active)

@@ -93,6 +93,7 @@ func (c *collection) want(seq uint64) {
 // flush moves one full memtable into the store. Each step is tried until it
 // succeeds, as a dead letter if it must; what an earlier step made is kept.
 func (c *collection) flush(ctx context.Context) error {
+	c.coalesce()
 	table := c.freeze()
 	if table == nil {
 		return nil

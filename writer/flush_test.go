@@ -386,3 +386,36 @@ func TestFailedPutsCostThemselves(t *testing.T) {
 	}
 	v.check(c, want)
 }
+
+// A backlog of full tables goes in a few large flushes, not one by one.
+func TestBacklogIsFlushedAtOnce(t *testing.T) {
+	v := newWorld(t, func(c *Config) { c.FlushBytes, c.TierSegments, c.JobAttempts = 4<<10, 1000, 1000 })
+	fault := faultblob.New(v.store)
+	v.store = fault
+	v.open()
+	c := v.create("c", 3, "l2")
+	v.flushNew(c, some(0, 10))
+	fault.Down()
+	want := some(0, 10)
+	for i := range 100 {
+		items := some(7*i, 10) // some of them again
+		v.mustUpsert(c, items)
+		maps.Copy(want, items)
+	}
+	c.mu.RLock()
+	tables := len(c.frozen)
+	c.mu.RUnlock()
+	if tables < 20 {
+		t.Fatalf("%d full tables: the backlog is none", tables)
+	}
+	before := c.log.Snapshot().Version
+	fault.Up()
+	v.flush(c)
+	if n := c.log.Snapshot().Version - before; n > 3 {
+		t.Errorf("%d commits for %d tables", n, tables)
+	}
+	v.check(c, want)
+	if got := v.w.unflushed.Load(); got != 0 {
+		t.Errorf("%d bytes are counted as unflushed", got)
+	}
+}
