@@ -179,8 +179,16 @@ func (c *collection) coalesce() {
 	c.mu.RLock()
 	full := slices.Clone(c.frozen)
 	c.mu.RUnlock()
+	if len(full) < 2 {
+		return
+	}
+	// A flush is built on the disk, which it must not be too large for.
+	free, err := c.w.cfg.FS.FreeBytes(c.w.cfg.DataDir)
+	if err != nil {
+		return
+	}
 	n, bytes := 0, int64(0)
-	for n < len(full) && bytes+full[n].Bytes() <= max(coalesceBytes, c.w.cfg.FlushBytes) {
+	for n < len(full) && bytes+full[n].Bytes() <= max(min(coalesceBytes, free/4), c.w.cfg.FlushBytes) {
 		bytes += full[n].Bytes()
 		n++
 	}
