@@ -224,6 +224,9 @@ func (k *killing) audit() {
 	alone := akidb.Start(t, "query", Options{Store: k.store})
 	k.everyWay("from the store alone", alone, "latest")
 	k.churner.audit(t, alone)
+	if f := akidb.Run(t, nil, "verify", "--store", k.store); f.Code != 0 {
+		t.Errorf("akidb verify: exit %d\n%s%s", f.Code, f.Stdout, f.Stderr)
+	}
 
 	events := k.history.Events()
 	for _, problem := range Check(events) {
