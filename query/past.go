@@ -103,7 +103,7 @@ func (r *replica) versionAt(ctx context.Context, m moment, arrived time.Time) (*
 		return nil, err
 	}
 	newest := r.state.Load().snapshot()
-	_, known := pinOf(newest, m.snapshot)
+	_, known := newest.NamedPin(m.snapshot)
 	if m.version > newest.Version || m.snapshot != "" && !known {
 		if err := r.refreshManifest(ctx); err != nil {
 			return nil, unavailable("the manifest cannot be read now", err)
@@ -117,20 +117,11 @@ func (r *replica) versionAt(ctx context.Context, m moment, arrived time.Time) (*
 	case m.snapshot == "":
 		return manifest.AtTime(ctx, store, newest, m.at)
 	}
-	pin, known := pinOf(newest, m.snapshot)
+	pin, known := newest.NamedPin(m.snapshot)
 	if !known {
 		return nil, httpapi.NotFound("snapshot_not_found", "collection %q has no snapshot %q", newest.Collection.Name, m.snapshot)
 	}
 	return manifest.ReadBody(ctx, store, pin.Manifest)
-}
-
-func pinOf(s *manifest.Snapshot, idOrName string) (manifest.Pin, bool) {
-	for _, p := range s.Pins {
-		if p.Branch == "" && (p.ID == idOrName || p.Name != "" && p.Name == idOrName) {
-			return p, true
-		}
-	}
-	return manifest.Pin{}, false
 }
 
 // pastError explains why a moment cannot be read.

@@ -75,6 +75,18 @@ func (w *Writer) probeStore(ctx context.Context) error {
 
 // claimEverything makes the store, and every collection in it, this log's.
 func (w *Writer) claimEverything(ctx context.Context, unknown map[wal.CollectionID]int) error {
+	if err := w.ownStore(ctx); err != nil {
+		return err
+	}
+	if err := w.forgetUnknown(ctx, unknown); err != nil {
+		return err
+	}
+	w.local.begin(w.cluster, unknownIDs(unknown))
+	return w.claimAll(ctx)
+}
+
+// ownStore makes the store this log's, unless it is another's.
+func (w *Writer) ownStore(ctx context.Context) error {
 	if err := w.refuseHalfTakeover(ctx); err != nil {
 		return err
 	}
@@ -83,11 +95,7 @@ func (w *Writer) claimEverything(ctx context.Context, unknown map[wal.Collection
 		return err
 	}
 	w.owns.ended(began)
-	if err := w.forgetUnknown(ctx, unknown); err != nil {
-		return err
-	}
-	w.local.begin(w.cluster, unknownIDs(unknown))
-	return w.claimAll(ctx)
+	return nil
 }
 
 func unknownIDs(unknown map[wal.CollectionID]int) map[string]bool {

@@ -47,21 +47,16 @@ func (s state) matching(ctx context.Context, filter *columns.Filter) ([]string, 
 		projection |= columns.ProjectMetadata
 	}
 	var ids []string
-	for _, seg := range s.view.Segments {
-		err := seg.Scan(ctx, 0, seg.Rows(), projection, func(first uint32, rows []columns.Row) error {
-			for i, r := range rows {
-				if seg.Deleted != nil && seg.Deleted.Contains(first+uint32(i)) {
-					continue
-				}
-				if _, newer := s.newest(r.ID); !newer && filter.Match(r.ID, r.Metadata) {
-					ids = append(ids, r.ID)
-				}
+	err := s.view.Rows(ctx, projection, func(rows []columns.Row) error {
+		for _, r := range rows {
+			if _, newer := s.newest(r.ID); !newer && filter.Match(r.ID, r.Metadata) {
+				ids = append(ids, r.ID)
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	s.each(func(op memtable.Op) {
 		if !op.Delete && filter.Match(op.ID, op.Metadata) {

@@ -28,7 +28,8 @@ type garbage struct {
 	// removed objects are gone and still listed: the next commit drops them.
 	removed map[string]bool
 	body    string              // of the newest snapshot that was shown
-	pinned  map[string][]string // what each pin keeps, by its id, as far as it was read
+	pinned  map[string][]string // what each pin keeps, by its id, as of the last look
+	kept    map[string]bool     // what all of pinned keep together; not changed once it is here
 	look    time.Time           // when to look for orphans again
 }
 
@@ -163,8 +164,12 @@ func (c *collection) removeDue(ctx context.Context) (removed int, err error) {
 // that is gone gets a grace of its own.
 func (c *collection) pinned(ctx context.Context, snap *manifest.Snapshot) (map[string]bool, error) {
 	c.garbage.mu.Lock()
-	known := c.garbage.pinned
+	known, kept := c.garbage.pinned, c.garbage.kept
 	c.garbage.mu.Unlock()
+	isNew := func(p manifest.Pin) bool { _, old := known[p.ID]; return !old }
+	if kept != nil && len(known) == len(snap.Pins) && !slices.ContainsFunc(snap.Pins, isNew) {
+		return kept, nil // it is asked for with every sweep, and pins seldom change
+	}
 	keys, byPin := map[string]bool{}, map[string][]string{}
 	for _, pin := range snap.Pins {
 		kept, ok := known[pin.ID]
@@ -192,7 +197,7 @@ func (c *collection) pinned(ctx context.Context, snap *manifest.Snapshot) (map[s
 			}
 		}
 	}
-	c.garbage.pinned = byPin
+	c.garbage.pinned, c.garbage.kept = byPin, keys
 	return keys, nil
 }
 

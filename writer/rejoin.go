@@ -138,14 +138,9 @@ func (w *Writer) rejoinOnce(ctx context.Context) error {
 	if err := w.joinCluster(ctx); err != nil {
 		return err
 	}
-	if err := w.refuseHalfTakeover(ctx); err != nil {
+	if err := w.ownStore(ctx); err != nil {
 		return err
 	}
-	began := w.cfg.Now()
-	if err := w.claimStore(ctx, false); err != nil {
-		return err
-	}
-	w.owns.ended(began)
 	heads, err := w.readHeads(ctx)
 	if err != nil {
 		return err

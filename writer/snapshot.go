@@ -152,14 +152,12 @@ func (c *collection) snapshots() []manifest.Pin {
 
 // findSnapshot returns a snapshot by its id or name; "latest" is the newest.
 func (c *collection) findSnapshot(idOrName string) (manifest.Pin, error) {
-	all := c.snapshots()
-	if idOrName == "latest" && len(all) > 0 {
+	if all := c.snapshots(); idOrName == "latest" && len(all) > 0 {
 		return all[len(all)-1], nil
 	}
-	for _, p := range all {
-		if p.ID == idOrName || p.Name != "" && p.Name == idOrName {
-			return p, nil
-		}
+	_, snap := c.log.Newest()
+	if pin, ok := snap.NamedPin(idOrName); ok {
+		return pin, nil
 	}
 	return manifest.Pin{}, httpapi.NotFound("snapshot_not_found", "collection %q has no snapshot %q", c.meta.Name, idOrName)
 }
@@ -199,11 +197,7 @@ func (c *collection) restore(ctx context.Context, pin manifest.Pin) (token.Token
 	if err := c.flushTo(patience, c.state().seq); err != nil {
 		return token.Token{}, err
 	}
-	var old *manifest.Snapshot
-	err := c.w.retry(patience, "restore", c.meta.Name, func() (err error) {
-		old, err = manifest.ReadBody(patience, c.w.cfg.Store, pin.Manifest)
-		return err
-	})
+	old, err := c.w.readPinned(patience, "restore", c.meta.Name, pin)
 	if err != nil {
 		return token.Token{}, err
 	}
@@ -228,6 +222,15 @@ func (c *collection) restore(ctx context.Context, pin manifest.Pin) (token.Token
 		c.w.cfg.Logger.Info("snapshot restored", "collection", c.meta.Name, "snapshot", pin.ID, "from_version", pin.Manifest.Version, "token", at.String())
 	}
 	return at, err
+}
+
+// readPinned reads a version that is pinned, until it succeeds.
+func (w *Writer) readPinned(ctx context.Context, worker, collection string, pin manifest.Pin) (old *manifest.Snapshot, err error) {
+	err = w.retry(ctx, worker, collection, func() (err error) {
+		old, err = manifest.ReadBody(ctx, w.cfg.Store, pin.Manifest)
+		return err
+	})
+	return old, err
 }
 
 // revert makes next name what old does, which is pinned.
@@ -301,11 +304,7 @@ func (w *Writer) branchNow(ctx context.Context, c *collection, name string, from
 	if err != nil {
 		return nil, err
 	}
-	var old *manifest.Snapshot
-	err = w.retry(ctx, "branch", name, func() (err error) {
-		old, err = manifest.ReadBody(ctx, w.cfg.Store, pin.Manifest)
-		return err
-	})
+	old, err := w.readPinned(ctx, "branch", name, pin)
 	if err != nil {
 		return nil, err
 	}

@@ -23,17 +23,8 @@ func newManifestShowCmd() *cobra.Command {
 		Use: "show C", Args: cobra.ExactArgs(1), Short: "Show a version of a collection, the newest unless another is asked for",
 		Example: "  akidb manifest show movies --at 2026-01-31T12:00:00Z -o json",
 	}
-	find := versionFlags(c)
-	return storeCommand(c, func(ctx context.Context, store blob.Store, args []string, p printer) error {
-		of, err := inspect.Find(ctx, store, args[0])
-		if err != nil {
-			return err
-		}
-		s, err := find(ctx, of)
-		if err != nil {
-			return err
-		}
-		m := of.Manifest(s)
+	return versionCommand(c, func(_ context.Context, f found, _ []string, p printer) error {
+		m := f.of.Manifest(f.snapshot)
 		return p.print(m, func(w io.Writer) { printManifest(w, m) })
 	})
 }

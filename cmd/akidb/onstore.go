@@ -47,6 +47,30 @@ func storeCommand(c *cobra.Command, do func(ctx context.Context, store blob.Stor
 	return c
 }
 
+// found is a version of a collection, in its store.
+type found struct {
+	store    blob.Store
+	of       *inspect.Collection
+	snapshot *manifest.Snapshot
+}
+
+// versionCommand makes c a storeCommand that looks at a version of the
+// collection that its first argument names: the newest, or the one of its flags.
+func versionCommand(c *cobra.Command, do func(ctx context.Context, f found, args []string, p printer) error) *cobra.Command {
+	version := versionFlags(c)
+	return storeCommand(c, func(ctx context.Context, store blob.Store, args []string, p printer) error {
+		of, err := inspect.Find(ctx, store, args[0])
+		if err != nil {
+			return err
+		}
+		s, err := version(ctx, of)
+		if err != nil {
+			return err
+		}
+		return do(ctx, found{store, of, s}, args[1:], p)
+	})
+}
+
 // versionFlags add the choice of a version, and return what finds it.
 func versionFlags(c *cobra.Command) func(ctx context.Context, of *inspect.Collection) (*manifest.Snapshot, error) {
 	version := c.Flags().Uint64("version", 0, "the `N`-th version (default: the newest)")

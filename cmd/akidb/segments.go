@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/inspect"
 )
 
@@ -21,17 +20,8 @@ func newSegmentsCmd() *cobra.Command {
 
 func newSegmentsListCmd() *cobra.Command {
 	c := &cobra.Command{Use: "list C", Args: cobra.ExactArgs(1), Short: "List the segments of a collection, oldest first"}
-	find := versionFlags(c)
-	return storeCommand(c, func(ctx context.Context, store blob.Store, args []string, p printer) error {
-		of, err := inspect.Find(ctx, store, args[0])
-		if err != nil {
-			return err
-		}
-		s, err := find(ctx, of)
-		if err != nil {
-			return err
-		}
-		list := inspect.Segments(s)
+	return versionCommand(c, func(_ context.Context, f found, _ []string, p printer) error {
+		list := inspect.Segments(f.snapshot)
 		return p.print(list, func(w io.Writer) {
 			fmt.Fprintln(w, "SEGMENT\tROWS\tDELETED\tSEQS\tDATA\tINDEX\tQUANTIZER")
 			for _, l := range list.Segments {
@@ -46,18 +36,9 @@ func newSegmentsInspectCmd() *cobra.Command {
 		Use: "inspect C SEGMENT", Args: cobra.ExactArgs(2), Short: "Open a segment and show what it is made of",
 		Long: "A segment is named by its id, or by as much of the beginning as no other one has.",
 	}
-	find := versionFlags(c)
 	rows := c.Flags().Uint32("rows", 0, "show the first `N` rows too, deleted ones included")
-	return storeCommand(c, func(ctx context.Context, store blob.Store, args []string, p printer) error {
-		of, err := inspect.Find(ctx, store, args[0])
-		if err != nil {
-			return err
-		}
-		s, err := find(ctx, of)
-		if err != nil {
-			return err
-		}
-		seg, err := inspect.Inspect(ctx, store, s, args[1], *rows)
+	return versionCommand(c, func(ctx context.Context, f found, args []string, p printer) error {
+		seg, err := inspect.Inspect(ctx, f.store, f.snapshot, args[0], *rows)
 		if err != nil {
 			return err
 		}

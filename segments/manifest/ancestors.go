@@ -38,13 +38,7 @@ func At(ctx context.Context, store blob.Store, s *Snapshot, version uint64) (*Sn
 		return nil, fmt.Errorf("version %d of collection %q, which has 1 to %d: %w", version, s.Collection.ID, s.Version, ErrNoVersion)
 	}
 	for s.Version > version {
-		next := *s.Parent
-		for _, a := range s.Ancestors {
-			if a.Version >= version {
-				next = a.Link
-			}
-		}
-		older, err := readAncestor(ctx, store, s, next)
+		older, err := stepBack(ctx, store, s, func(a Ancestor) bool { return a.Version >= version })
 		if err != nil {
 			return nil, err
 		}
@@ -60,13 +54,7 @@ func AtTime(ctx context.Context, store blob.Store, s *Snapshot, moment time.Time
 		if s.Parent == nil {
 			return nil, fmt.Errorf("collection %q at %v, which began at %v: %w", s.Collection.ID, moment, s.CreatedAt, ErrNoVersion)
 		}
-		next := *s.Parent
-		for _, a := range s.Ancestors {
-			if a.CreatedAt.After(moment) {
-				next = a.Link
-			}
-		}
-		older, err := readAncestor(ctx, store, s, next)
+		older, err := stepBack(ctx, store, s, func(a Ancestor) bool { return a.CreatedAt.After(moment) })
 		if err != nil {
 			return nil, err
 		}
@@ -75,8 +63,15 @@ func AtTime(ctx context.Context, store blob.Store, s *Snapshot, moment time.Time
 	return s, nil
 }
 
-// readAncestor reads an ancestor of s and checks that it can be one.
-func readAncestor(ctx context.Context, store blob.Store, s *Snapshot, link Link) (*Snapshot, error) {
+// stepBack reads the oldest ancestor that s links and that is not too old, or
+// else its parent, and checks that it can be one.
+func stepBack(ctx context.Context, store blob.Store, s *Snapshot, notTooOld func(Ancestor) bool) (*Snapshot, error) {
+	link := *s.Parent
+	for _, a := range s.Ancestors {
+		if notTooOld(a) {
+			link = a.Link
+		}
+	}
 	older, err := ReadBody(ctx, store, link)
 	if err != nil {
 		return nil, err

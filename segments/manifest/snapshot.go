@@ -197,6 +197,17 @@ func (s *Snapshot) Pin(id string) (Pin, bool) {
 	return Pin{}, false
 }
 
+// NamedPin returns the pin with an id or a name that is no branch's, and whether
+// there is one.
+func (s *Snapshot) NamedPin(idOrName string) (Pin, bool) {
+	for _, p := range s.Pins {
+		if p.Branch == "" && (p.ID == idOrName || p.Name != "" && p.Name == idOrName) {
+			return p, true
+		}
+	}
+	return Pin{}, false
+}
+
 // Objects yields every object that the snapshot's rows are read from, each
 // once. Garbage and manifest bodies are not among them.
 func (s *Snapshot) Objects() iter.Seq[Ref] {
