@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/akidb/akidb/internal/httpapi"
-	"github.com/akidb/akidb/segments/blob/faultblob"
 )
 
 // smallDisk mounts a filesystem of so many bytes.
@@ -65,8 +64,7 @@ func TestDiskFillsUp(t *testing.T) {
 		c.MaxLogBytes, c.BallastBytes, c.TierSegments = 64*mib, 256*mib, 1000
 	})
 	v.dir = smallDisk(t, "size=32m")
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 1024, "l2")
 	if held := allocated(v.w.ballast.name()); held < 32*mib/100*ballastPercent {
@@ -136,8 +134,7 @@ func TestSomebodyElseFillsTheDisk(t *testing.T) {
 		c.MaxLogBytes, c.BallastBytes, c.TierSegments = 8*mib, 256*mib, 1000
 	})
 	v.dir = smallDisk(t, "size=32m")
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 1024, "l2")
 	fault.Down()

@@ -78,8 +78,7 @@ func budget(t *testing.T) (v *world, fault *faultblob.Store, said func() string)
 			}
 		}
 	})
-	fault = faultblob.New(v.store)
-	v.store = fault
+	fault = v.faulty()
 	return v, fault, func() string { mu.Lock(); defer mu.Unlock(); return last }
 }
 
@@ -223,8 +222,7 @@ func TestMemoryIsBoundWhileAFlushHangs(t *testing.T) {
 	v := newWorld(t, func(c *Config) {
 		c.FlushBytes, c.MaxUnflushedBytes, c.FlushAge = 4<<10, 40<<10, time.Hour
 	})
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	gate := faultblob.NewGate()

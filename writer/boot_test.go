@@ -271,8 +271,7 @@ func (v *world) left(c *collection) []string {
 func TestDropIsResumed(t *testing.T) {
 	ctx := context.Background()
 	v := newWorld(t, func(c *Config) { c.GarbageGrace = time.Minute })
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))
@@ -308,8 +307,7 @@ func TestDropIsResumed(t *testing.T) {
 func TestCreateUnknown(t *testing.T) {
 	ctx := context.Background()
 	v := newWorld(t, nil)
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	gate := faultblob.NewGate()
 	fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("CURRENT")), faultblob.HoldReply(gate))

@@ -82,10 +82,7 @@ func TestPinnedBranchKeepsItsOrigin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pin, err := b.takeSnapshot(ctx, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(b, "", false)
 	v.flushNew(b, some(0, 10)) // supersedes everything that was the origin's
 	v.flushNew(c, some(0, 10))
 	v.sweeps()
@@ -110,8 +107,7 @@ func TestPinnedBranchKeepsItsOrigin(t *testing.T) {
 func TestBranchThatDied(t *testing.T) {
 	ctx := context.Background()
 	v := newWorld(t, nil)
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))

@@ -39,8 +39,7 @@ func TestDeletesRaceCompaction(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newWorld(t, inLists)
-			fault := faultblob.New(v.store)
-			v.store = fault
+			fault := v.faulty()
 			v.open()
 			c := v.create("c", 3, "l2")
 			want := map[string]item{}
@@ -135,8 +134,7 @@ func TestAttemptsAreNotRepeated(t *testing.T) {
 // done again.
 func TestLostReplyAtMerge(t *testing.T) {
 	v := newWorld(t, neverByItself)
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	for i := range 3 {
@@ -232,8 +230,7 @@ func TestPlanAll(t *testing.T) {
 // collection goes.
 func TestCompactionOfADroppedCollection(t *testing.T) {
 	v := newWorld(t, neverByItself)
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))

@@ -33,8 +33,7 @@ func parking(t *testing.T) (v *world, fault *faultblob.Store, storeUp func()) {
 		c.JobAttempts, c.ParkedEvery, c.TierSegments, c.FlushAge = 3, 1000*time.Hour, 2, time.Hour
 		c.StoreUp = func(n func()) { notify = n }
 	})
-	fault = faultblob.New(v.store)
-	v.store = fault
+	fault = v.faulty()
 	return v, fault, func() { notify() }
 }
 
@@ -355,8 +354,7 @@ func TestDropBecomesADeadLetter(t *testing.T) {
 func TestRandomOutages(t *testing.T) {
 	forSeeds(t, 4, func(t *testing.T, seed uint64) {
 		v := newWorld(t, func(c *Config) { smallTiers(c); c.JobAttempts = 2; c.FlushBytes = 2000 })
-		fault := faultblob.New(v.store)
-		v.store = fault
+		fault := v.faulty()
 		p := newPlayer(v, seed)
 		parked := 0
 		for range 25 {

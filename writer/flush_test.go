@@ -116,8 +116,7 @@ func TestStoreDownDuringFlush(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newWorld(t, neverByItself)
-			fault := faultblob.New(v.store)
-			v.store = fault
+			fault := v.faulty()
 			v.open()
 			c := v.create("c", 3, "l2")
 			v.flushNew(c, some(0, 10))
@@ -154,8 +153,7 @@ func TestLostReplyAtCommit(t *testing.T) {
 	for name, effect := range map[string]faultblob.Effect{"lost": faultblob.LoseReply(), "twice": faultblob.Duplicate()} {
 		t.Run(name, func(t *testing.T) {
 			v := newWorld(t, neverByItself)
-			fault := faultblob.New(v.store)
-			v.store = fault
+			fault := v.faulty()
 			v.open()
 			c := v.create("c", 3, "l2")
 			rule := fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("CURRENT")), effect)
@@ -179,8 +177,7 @@ func TestLostReplyAtCommit(t *testing.T) {
 // way, and the rows come from the log.
 func TestKillBetweenUploadAndCommit(t *testing.T) {
 	v := newWorld(t, nil)
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.mustUpsert(c, some(0, 10))
@@ -202,8 +199,7 @@ func TestKillBetweenUploadAndCommit(t *testing.T) {
 // until its process had died and the next one was opening.
 func TestLateCommitOfADeadProcess(t *testing.T) {
 	v := newWorld(t, nil)
-	fault := faultblob.New(v.store) // outside the process: it outlives it
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.mustUpsert(c, some(0, 10))
@@ -364,8 +360,7 @@ func (v *world) flushNew(c *collection, items map[string]item) {
 // many segments would not come to its end on a store that fails now and then.
 func TestFailedPutsCostThemselves(t *testing.T) {
 	v := newWorld(t, func(c *Config) { c.TierSegments, c.DeadFraction, c.JobAttempts = 100, 1, 1000 })
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	const segments = 10
@@ -390,8 +385,7 @@ func TestFailedPutsCostThemselves(t *testing.T) {
 // A backlog of full tables goes in a few large flushes, not one by one.
 func TestBacklogIsFlushedAtOnce(t *testing.T) {
 	v := newWorld(t, func(c *Config) { c.FlushBytes, c.TierSegments, c.JobAttempts = 4<<10, 1000, 1000 })
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))

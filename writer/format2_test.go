@@ -29,10 +29,7 @@ func TestCollectionOfFormat2(t *testing.T) {
 		t.Fatalf("got %+v", s)
 	}
 	v.flushNew(c, some(5, 10))
-	pin, err := c.takeSnapshot(ctx, "", true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "", true)
 	if _, err := c.deleteIDs(ctx, deletion{ids: []string{"row-1", "row-7"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -39,10 +39,7 @@ func TestPinsKeepObjects(t *testing.T) {
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))
-	pin, err := c.takeSnapshot(ctx, "kept", true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "kept", true)
 	kept, err := manifest.Pinned(ctx, v.store, pin)
 	if err != nil || len(kept) != 3 {
 		t.Fatalf("kept: %v, %v", kept, err)
@@ -87,10 +84,7 @@ func TestDescriptionsFollowPins(t *testing.T) {
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))
-	pin, err := c.takeSnapshot(ctx, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "", false)
 	if err := v.store.Delete(ctx, manifest.SnapshotKey(c.meta.ID, pin.ID)); err != nil {
 		t.Fatal(err)
 	}
@@ -109,8 +103,7 @@ func TestDescriptionsFollowPins(t *testing.T) {
 // takes.
 func TestOrphans(t *testing.T) {
 	v := newWorld(t, func(c *Config) { c.GarbageGrace = time.Minute; c.OrphanEvery = time.Nanosecond })
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))

@@ -418,8 +418,7 @@ func TestModelWithFaults(t *testing.T) {
 			smallTiers(c)
 			c.JobAttempts = 1000 // a compaction that is asked for must not be given up
 		})
-		fault := faultblob.New(v.store)
-		v.store = fault
+		fault := v.faulty()
 		p := newPlayer(v, seed)
 		// The probe's keys are new each time, so what befalls them is no matter of the seed.
 		puts := faultblob.All(faultblob.On(faultblob.Put), faultblob.Not(faultblob.Key(probePrefix+"*/*/*")))

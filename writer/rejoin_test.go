@@ -22,8 +22,7 @@ import (
 // remote is a world whose store can be made to go away.
 func remote(t *testing.T, tune func(*Config)) (v *world, fault *faultblob.Store) {
 	v = newWorld(t, tune)
-	fault = faultblob.New(v.store)
-	v.store = fault
+	fault = v.faulty()
 	return v, fault
 }
 

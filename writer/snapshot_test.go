@@ -22,17 +22,13 @@ import (
 func TestRestoreDuringCompaction(t *testing.T) {
 	ctx := context.Background()
 	v := newWorld(t, func(c *Config) { c.TierSegments = 100; c.DeadFraction = 1 })
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))
 	v.flushNew(c, some(10, 10))
 	want := v.writerSees(c)
-	pin, err := c.takeSnapshot(ctx, "before", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "before", false)
 	if _, err := c.deleteIDs(ctx, deletion{ids: []string{"row-3", "row-13"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +64,7 @@ func TestRestoreIsSeenThroughTheTail(t *testing.T) {
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.mustUpsert(c, some(0, 10))
-	pin, err := c.takeSnapshot(ctx, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "", false)
 	v.mustUpsert(c, some(10, 5))
 	before := c.state().seq
 	if _, err := c.restore(ctx, pin); err != nil {
@@ -91,17 +84,12 @@ func TestRestoreIsSeenThroughTheTail(t *testing.T) {
 
 // A restore that died after its mark and before its commit changed nothing.
 func TestRestoreThatDied(t *testing.T) {
-	ctx := context.Background()
 	v := newWorld(t, nil)
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))
-	pin, err := c.takeSnapshot(ctx, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "", false)
 	v.flushNew(c, some(10, 5))
 	gate := faultblob.NewGate()
 	rule := fault.Inject(faultblob.All(faultblob.On(faultblob.Put), faultblob.Key("CURRENT")), faultblob.Hold(gate))
@@ -131,18 +119,14 @@ func TestRestoreThatDied(t *testing.T) {
 func TestRestoreWithoutStore(t *testing.T) {
 	ctx := context.Background()
 	v := newWorld(t, func(c *Config) { c.WaitLimit = 10 * time.Millisecond })
-	fault := faultblob.New(v.store)
-	v.store = fault
+	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
 	v.flushNew(c, some(0, 10))
-	pin, err := c.takeSnapshot(ctx, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "", false)
 	v.mustUpsert(c, some(10, 5))
 	fault.Down()
-	_, err = c.restore(ctx, pin)
+	_, err := c.restore(ctx, pin)
 	if e := asWriteError(err); e.Code != "store_unavailable" || e.Applied != httpapi.NotApplied {
 		t.Errorf("restore without the store: %v", err)
 	}
@@ -240,10 +224,7 @@ func TestDescriptionDocument(t *testing.T) {
 	v := newWorld(t, nil)
 	v.open()
 	c := v.create("c", 3, "l2")
-	pin, err := c.takeSnapshot(ctx, "named", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pin := v.snapshot(c, "named", false)
 	b, _, err := v.store.Get(ctx, manifest.SnapshotKey(c.meta.ID, pin.ID))
 	if err != nil {
 		t.Fatal(err)

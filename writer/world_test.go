@@ -20,6 +20,7 @@ import (
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/blob/faultblob"
 	"github.com/akidb/akidb/segments/blob/fileblob"
 	"github.com/akidb/akidb/segments/blob/memblob"
 	"github.com/akidb/akidb/segments/columns"
@@ -170,6 +171,13 @@ func newWorld(t testing.TB, tune func(*Config)) *world {
 	v := &world{t: t, store: memblob.New(), dir: t.TempDir(), clock: &clock{}, tune: tune}
 	t.Cleanup(func() { v.stop() })
 	return v
+}
+
+// faulty has the store fail as it is told to. It outlives processes.
+func (v *world) faulty() *faultblob.Store {
+	fault := faultblob.New(v.store)
+	v.store = fault
+	return fault
 }
 
 func (v *world) config() Config {
@@ -408,6 +416,15 @@ func (v *world) flush(c *collection) {
 	if err := c.flushTo(context.Background(), c.state().seq); err != nil {
 		v.t.Fatalf("flush: %v", err)
 	}
+}
+
+func (v *world) snapshot(c *collection, name string, export bool) manifest.Pin {
+	v.t.Helper()
+	pin, err := c.takeSnapshot(context.Background(), name, export)
+	if err != nil {
+		v.t.Fatalf("take snapshot: %v", err)
+	}
+	return pin
 }
 
 func openFileStore(t testing.TB) blob.Store {
