@@ -15,9 +15,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// lake is what other tools read in Parquet files.
+type lake struct {
+	DuckTypes  []string    `json:"duckdb_types"`
+	ArrowTypes []string    `json:"arrow_types"`
+	Duck       []storedRow `json:"duckdb"`
+	Arrow      []storedRow
+	Filtered   []string
+}
+
+type storedRow struct {
+	ID, Metadata string
+	Vector       []float32
+}
+
+// requireBoth checks the rows that each tool read.
+func (l lake) requireBoth(t *testing.T, want []Row) {
+	t.Helper()
+	for tool, read := range map[string][]storedRow{"duckdb": l.Duck, "pyarrow": l.Arrow} {
+		t.Logf("%s reads %d rows", tool, len(read))
+		rows := make([]Row, len(read))
+		for i, r := range read {
+			rows[i] = Row{r.ID, r.Vector, jsontext.Value(r.Metadata)}
+		}
+		requireRows(t, want, rows)
+	}
+}
+
 // readSegments has Python read files. Without it or its packages the test is
 // skipped, unless AKIDB_TEST_REQUIRE_PYTHON=1 makes that a failure.
-func readSegments(t *testing.T, files []string, result any) {
+func readSegments(t *testing.T, files ...string) (l lake) {
 	t.Helper()
 	if out, err := exec.Command("python3", "-c", "import duckdb, pyarrow").CombinedOutput(); err != nil {
 		reason := fmt.Sprintf("SKIPPED, NO OTHER TOOL READ A SEGMENT: python3 with duckdb and pyarrow is not here: %v %s", err, out)
@@ -31,7 +58,8 @@ func readSegments(t *testing.T, files []string, result any) {
 		t.Fatalf("%v\n%s", err, exit.Stderr)
 	}
 	require.NoError(t, err)
-	require.NoError(t, decode(out, result))
+	require.NoError(t, decode(out, &l))
+	return l
 }
 
 // The store is the lake: after a flush, other tools read what was written.
@@ -54,29 +82,13 @@ func TestLake(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(dev.DataDir, "objects", "collections", c.ID, "segments", "*", "data.parquet"))
 	require.NoError(t, err)
 	require.Len(t, files, 2)
-	type stored struct {
-		ID, Metadata string
-		Vector       []float32
-	}
-	var got struct {
-		DuckTypes  []string `json:"duckdb_types"`
-		ArrowTypes []string `json:"arrow_types"`
-		Duck       []stored `json:"duckdb"`
-		Arrow      []stored
-		Filtered   []string
-	}
-	readSegments(t, files, &got)
+	got := readSegments(t, files...)
 	require.Equal(t, []string{"VARCHAR", "FLOAT[]"}, got.DuckTypes)
 	require.Equal(t, []string{"string", "list<element: float not null>"}, got.ArrowTypes)
-	for tool, read := range map[string][]stored{"duckdb": got.Duck, "pyarrow": got.Arrow} {
-		slices.SortFunc(read, func(a, b stored) int { return cmp.Compare(a.ID, b.ID) })
-		rows := make([]Row, len(read))
-		for i, r := range read {
-			rows[i] = Row{r.ID, r.Vector, jsontext.Value(r.Metadata)}
-		}
-		t.Logf("%s reads %d rows", tool, len(rows))
-		requireRows(t, want, rows)
+	for _, read := range [][]storedRow{got.Duck, got.Arrow} {
+		slices.SortFunc(read, func(a, b storedRow) int { return cmp.Compare(a.ID, b.ID) })
 	}
+	got.requireBoth(t, want)
 	require.Len(t, got.Filtered, 30)
 	require.Equal(t, "artikel/0042 ü", got.Filtered[0])
 }

@@ -272,26 +272,8 @@ func TestExportedLake(t *testing.T) {
 	dev.Upsert(t, "points", want...)
 	out := filepath.Join(t.TempDir(), "points.parquet")
 	akidb.OK(t, "export", "-c", "points", "--out", out, "--url", dev.URL())
-	type stored struct {
-		ID, Metadata string
-		Vector       []float32
-	}
-	var got struct {
-		DuckTypes  []string `json:"duckdb_types"`
-		ArrowTypes []string `json:"arrow_types"`
-		Duck       []stored `json:"duckdb"`
-		Arrow      []stored
-		Filtered   []string
-	}
-	readSegments(t, []string{out}, &got)
+	got := readSegments(t, out)
 	require.Equal(t, []string{"VARCHAR", "FLOAT[]"}, got.DuckTypes)
-	for tool, read := range map[string][]stored{"duckdb": got.Duck, "pyarrow": got.Arrow} {
-		t.Logf("%s reads %d rows", tool, len(read))
-		rows := make([]Row, len(read))
-		for i, r := range read {
-			rows[i] = Row{r.ID, r.Vector, jsontext.Value(r.Metadata)}
-		}
-		requireRows(t, want, rows)
-	}
+	got.requireBoth(t, want)
 	require.Len(t, got.Filtered, 25)
 }
