@@ -284,14 +284,10 @@ func (q *deadLetters) forget(id string) bool {
 func (q *deadLetters) loop(ctx context.Context) {
 	for {
 		every := q.w.cfg.ParkedEvery
-		t := time.NewTimer(every/2 + rand.N(every/2+1))
-		select {
-		case <-t.C:
-			q.retryAll()
-		case <-ctx.Done():
-			t.Stop()
+		if sleep(ctx, every/2+rand.N(every/2+1)) != nil {
 			return
 		}
+		q.retryAll()
 	}
 }
 

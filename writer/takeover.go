@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/manifest"
@@ -116,12 +115,5 @@ func (w *Writer) unseat(ctx context.Context) error {
 	if former.Writer == "" || former.Writer == w.owner {
 		return nil
 	}
-	t := time.NewTimer(w.cfg.unseatWait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return sleep(ctx, w.cfg.unseatWait)
 }

@@ -287,7 +287,12 @@ func (w *Writer) pause(ctx context.Context, attempt int, cause error) error {
 	b := backoff.NewExponentialBackOff(
 		// From nothing to twice the half: full jitter.
 		backoff.WithInitialInterval(limit/2), backoff.WithRandomizationFactor(1))
-	t := time.NewTimer(b.NextBackOff())
+	return sleep(ctx, b.NextBackOff())
+}
+
+// sleep waits, unless ctx ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
