@@ -24,17 +24,24 @@ func (r *replica) info(st *state) *info.Collection {
 }
 
 func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
-	c := httpapi.Context(ctx)
-	all, err := s.catalog.all(c)
+	infos, err := s.ListCollections(httpapi.Context(ctx))
+	return answerJSON(ctx, struct {
+		Collections []*info.Collection `json:"collections"`
+	}{infos}, Served{}, err)
+}
+
+// ListCollections describes every collection, by name.
+func (s *Service) ListCollections(ctx context.Context) ([]*info.Collection, error) {
+	all, err := s.catalog.all(ctx)
 	if err != nil {
-		return asHTTP(err)
+		return nil, asHTTP(err)
 	}
 	infos := make([]*info.Collection, len(all))
-	g, c := errgroup.WithContext(c)
+	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(loadParallel)
 	for i, r := range all {
 		g.Go(func() error {
-			st, _, err := r.described(c, Freshness{Consistency: Latest})
+			st, _, err := r.described(ctx, Freshness{Consistency: Latest})
 			if errors.Is(err, errGone) {
 				s.catalog.forget(r.id)
 				return nil
@@ -46,12 +53,9 @@ func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return asHTTP(err)
+		return nil, asHTTP(err)
 	}
-	infos = slices.DeleteFunc(infos, func(i *info.Collection) bool { return i == nil })
-	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
-		Collections []*info.Collection `json:"collections"`
-	}{infos})
+	return slices.DeleteFunc(infos, func(i *info.Collection) bool { return i == nil }), nil
 }
 
 func (s *Service) getCollection(ctx *fasthttp.RequestCtx) error {
@@ -59,17 +63,34 @@ func (s *Service) getCollection(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return s.onState(httpapi.Context(ctx), ctx, name, want, (*replica).described, func(_ context.Context, r *replica, st *state) error {
-		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, r.info(st))
-	})
+	described, served, err := s.GetCollection(httpapi.Context(ctx), name, want)
+	return answerJSON(ctx, described, served, err)
 }
 
-// vectorJSON is a stored row as clients see it.
-type vectorJSON struct {
+// GetCollection describes a collection, given by its name or id.
+func (s *Service) GetCollection(ctx context.Context, collection string, want Freshness) (described *info.Collection, served Served, err error) {
+	served, err = s.onState(ctx, collection, want, (*replica).described, func(_ context.Context, r *replica, st *state) error {
+		described = r.info(st)
+		return nil
+	})
+	return described, served, err
+}
+
+// Row is a stored row as clients see it: with a vector and metadata where they
+// were asked for.
+type Row struct {
 	ID       string         `json:"id"`
 	Vector   httpapi.Vector `json:"vector,omitempty"`
 	Metadata jsontext.Value `json:"metadata,omitempty"`
 	Version  uint64         `json:"version,omitzero"`
+}
+
+// wholeRow is a Row of which every column was asked for, null metadata included.
+type wholeRow struct {
+	ID       string         `json:"id"`
+	Vector   httpapi.Vector `json:"vector"`
+	Metadata jsontext.Value `json:"metadata"`
+	Version  uint64         `json:"version"`
 }
 
 func (s *Service) getVector(ctx *fasthttp.RequestCtx) error {
@@ -81,21 +102,29 @@ func (s *Service) getVector(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return s.on(httpapi.Context(ctx), ctx, name, want, func(c context.Context, _ *replica, st *state) error {
-		got, ok, err := st.get(c, id)
+	got, served, err := s.GetVector(httpapi.Context(ctx), name, id, want)
+	if err != nil {
+		return answerJSON(ctx, nil, served, err)
+	}
+	return answerJSON(ctx, wholeRow(*got), served, nil)
+}
+
+// GetVector returns a row of a collection, all of it. The error is a 404 where
+// there is none.
+func (s *Service) GetVector(ctx context.Context, collection, id string, want Freshness) (*Row, Served, error) {
+	var out *Row
+	served, err := s.on(ctx, collection, want, func(ctx context.Context, _ *replica, st *state) error {
+		got, ok, err := st.get(ctx, id)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			return noSuchVector(st.collection().Name, id)
 		}
-		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
-			ID       string         `json:"id"`
-			Vector   httpapi.Vector `json:"vector"`
-			Metadata jsontext.Value `json:"metadata"`
-			Version  uint64         `json:"version"`
-		}{got.id, got.vector, jsonOrNull(got.metadata), got.version})
+		out = &Row{got.id, got.vector, jsonOrNull(got.metadata), got.version}
+		return nil
 	})
+	return out, served, err
 }
 
 func jsonOrNull(b []byte) jsontext.Value {
@@ -105,46 +134,57 @@ func jsonOrNull(b []byte) jsontext.Value {
 	return b
 }
 
+// ScrollResponse is a page of a scroll.
+type ScrollResponse struct {
+	Vectors []Row   `json:"vectors"`
+	Next    *string `json:"next_cursor"` // null after the last page
+}
+
 func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
-	var req scrollRequest
+	var req ScrollRequest
 	name, err := readBody(ctx, &req)
 	if err != nil {
 		return err
 	}
+	page, served, err := s.Scroll(httpapi.Context(ctx), name, &req)
+	return answerJSON(ctx, page, served, err)
+}
+
+// Scroll returns a page of the rows of a collection that match, in order of id.
+func (s *Service) Scroll(ctx context.Context, collection string, req *ScrollRequest) (*ScrollResponse, Served, error) {
 	limit := defaultScrollLimit
 	if req.Limit != nil {
 		limit = *req.Limit
 	}
 	if limit < 1 || limit > s.cfg.Limits.BatchRows {
-		return httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
+		return nil, Served{}, httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
 	}
 	after := ""
 	if req.Cursor != nil {
+		var err error
 		if after, err = decodeCursor(*req.Cursor); err != nil {
-			return err
+			return nil, Served{}, err
 		}
 	}
 	include, err := parseInclude(req.Include)
 	if err != nil {
-		return err
+		return nil, Served{}, err
 	}
 	f, err := s.parseFilter(req.Filter)
 	if err != nil {
-		return err
+		return nil, Served{}, err
 	}
 	want, err := parseFreshness(req.Consistency, req.Token, req.AsOf)
 	if err != nil {
-		return err
+		return nil, Served{}, err
 	}
-	return s.on(httpapi.Context(ctx), ctx, name, want, func(c context.Context, _ *replica, st *state) error {
-		rows, more, err := s.scroll(c, st, f, after, limit, include)
+	var out *ScrollResponse
+	served, err := s.on(ctx, collection, want, func(ctx context.Context, _ *replica, st *state) error {
+		rows, more, err := s.scroll(ctx, st, f, after, limit, include)
 		if err != nil {
 			return err
 		}
-		out := struct {
-			Vectors []vectorJSON `json:"vectors"`
-			Next    *string      `json:"next_cursor"`
-		}{Vectors: make([]vectorJSON, len(rows))}
+		out = &ScrollResponse{Vectors: make([]Row, len(rows))}
 		for i, r := range rows {
 			out.Vectors[i].ID = r.id
 			if include.vector {
@@ -161,31 +201,40 @@ func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
 			next := encodeCursor(rows[len(rows)-1].id)
 			out.Next = &next
 		}
-		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, out)
+		return nil
 	})
+	return out, served, err
+}
+
+// CountResponse is how many rows matched.
+type CountResponse struct {
+	Count uint64 `json:"count"`
 }
 
 func (s *Service) countVectors(ctx *fasthttp.RequestCtx) error {
-	var req countRequest
+	var req CountRequest
 	name, err := readBody(ctx, &req)
 	if err != nil {
 		return err
 	}
+	count, served, err := s.Count(httpapi.Context(ctx), name, &req)
+	return answerJSON(ctx, count, served, err)
+}
+
+// Count counts the rows of a collection that match.
+func (s *Service) Count(ctx context.Context, collection string, req *CountRequest) (*CountResponse, Served, error) {
 	f, err := s.parseFilter(req.Filter)
 	if err != nil {
-		return err
+		return nil, Served{}, err
 	}
 	want, err := parseFreshness(req.Consistency, req.Token, req.AsOf)
 	if err != nil {
-		return err
+		return nil, Served{}, err
 	}
-	return s.on(httpapi.Context(ctx), ctx, name, want, func(c context.Context, _ *replica, st *state) error {
-		n, err := s.count(c, st, f)
-		if err != nil {
-			return err
-		}
-		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct {
-			Count uint64 `json:"count"`
-		}{n})
+	var out CountResponse
+	served, err := s.on(ctx, collection, want, func(ctx context.Context, _ *replica, st *state) (err error) {
+		out.Count, err = s.count(ctx, st, f)
+		return err
 	})
+	return &out, served, err
 }

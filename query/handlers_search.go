@@ -19,8 +19,8 @@ import (
 	"github.com/akidb/akidb/segments/ivfpq"
 )
 
-// resultJSON is one result of a search.
-type resultJSON struct {
+// Result is one result of a search.
+type Result struct {
 	ID       string         `json:"id"`
 	Score    float32        `json:"score"`
 	Metadata jsontext.Value `json:"metadata,omitempty"`
@@ -28,34 +28,43 @@ type resultJSON struct {
 	Version  uint64         `json:"version,omitzero"`
 }
 
-// searchResponse answers one search.
-type searchResponse struct {
-	Results         []resultJSON `json:"results"`
-	TookMs          float64      `json:"took_ms"`
-	ManifestVersion uint64       `json:"manifest_version"`
-	Usage           usage        `json:"usage"`
-	Explain         []stage      `json:"explain,omitempty"`
+// SearchResponse answers one search.
+type SearchResponse struct {
+	Results         []Result `json:"results"`
+	TookMs          float64  `json:"took_ms"`
+	ManifestVersion uint64   `json:"manifest_version"`
+	Usage           usage    `json:"usage"`
+	Explain         []stage  `json:"explain,omitempty"`
 }
 
 func (s *Service) searchOne(ctx *fasthttp.RequestCtx) error {
-	var req searchRequest
+	var req SearchRequest
 	name, err := readBody(ctx, &req)
 	if err != nil {
 		return err
 	}
-	a, err := s.parse(&req)
+	resp, served, err := s.Search(httpapi.Context(ctx), name, &req)
+	return answerJSON(ctx, resp, served, err)
+}
+
+// Search answers one search of a collection, given by its name or id. Errors
+// are *httpapi.Error where the client is to be told something.
+func (s *Service) Search(ctx context.Context, collection string, req *SearchRequest) (*SearchResponse, Served, error) {
+	a, err := s.parse(req)
 	if err != nil {
-		return err
+		return nil, Served{}, err
 	}
-	c, cancel := context.WithTimeout(httpapi.Context(ctx), a.timeout)
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	return s.on(c, ctx, name, a.freshness, func(c context.Context, r *replica, st *state) error {
-		answers, err := s.answer(c, r, st, []ask{a}, func(int) string { return "vector" })
-		if err != nil {
-			return err
+	var resp *SearchResponse
+	served, err := s.on(ctx, collection, a.freshness, func(ctx context.Context, r *replica, st *state) error {
+		answers, err := s.answer(ctx, r, st, []ask{a}, func(int) string { return "vector" })
+		if err == nil {
+			resp = &answers[0]
 		}
-		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, answers[0])
+		return err
 	})
+	return resp, served, err
 }
 
 // maxBatchResults bounds the results of one batch together: they are all held in
@@ -64,53 +73,78 @@ const maxBatchResults = 100_000
 
 func (s *Service) searchBatch(ctx *fasthttp.RequestCtx) error {
 	var req struct {
-		Searches httpapi.List[searchRequest] `json:"searches"`
+		Searches httpapi.List[SearchRequest] `json:"searches"`
 	}
 	req.Searches.Most = s.cfg.Limits.Searches
 	name, err := readBody(ctx, &req)
 	if err != nil {
 		return err
 	}
-	if n := req.Searches.Count; n < 1 || n > s.cfg.Limits.Searches {
-		return httpapi.Unprocessable("out_of_range", "searches", "searches has %d entries, want 1 to %d", n, s.cfg.Limits.Searches)
+	if err := s.checkBatch(req.Searches.Count); err != nil {
+		return err
 	}
-	asks := make([]ask, len(req.Searches.Items))
-	want, timeout, results := Freshness{Consistency: Eventual}, time.Duration(0), 0
-	for i := range req.Searches.Items {
-		if asks[i], err = s.parse(&req.Searches.Items[i]); err != nil {
-			return below(fmt.Sprintf("searches[%d]", i), err)
-		}
-		if f := asks[i].freshness; i > 0 && !sameMoment(f.AsOf, asks[0].freshness.AsOf) {
-			return httpapi.Unprocessable("mixed_as_of", fmt.Sprintf("searches[%d].as_of", i), "searches[%d].as_of differs from that of searches[0]: a batch is of one version", i)
-		}
-		want = strictest(want, asks[i].freshness)
-		timeout = max(timeout, asks[i].timeout)
-		if results += asks[i].k; results > maxBatchResults {
-			return httpapi.Unprocessable("out_of_range", "searches", "searches ask for more than %d results together", maxBatchResults).
-				WithHint("lower k, or send several batches")
-		}
+	responses, served, err := s.SearchBatch(httpapi.Context(ctx), name, req.Searches.Items)
+	return answerJSON(ctx, struct {
+		Responses []SearchResponse `json:"responses"`
+	}{responses}, served, err)
+}
+
+func (s *Service) checkBatch(searches int) error {
+	if searches < 1 || searches > s.cfg.Limits.Searches {
+		return httpapi.Unprocessable("out_of_range", "searches", "searches has %d entries, want 1 to %d", searches, s.cfg.Limits.Searches)
 	}
-	c, cancel := context.WithTimeout(httpapi.Context(ctx), timeout)
+	return nil
+}
+
+// SearchBatch answers searches of a collection on one state of it, in order.
+// Errors name the search they are about.
+func (s *Service) SearchBatch(ctx context.Context, collection string, reqs []SearchRequest) ([]SearchResponse, Served, error) {
+	asks, want, timeout, err := s.parseBatch(reqs)
+	if err != nil {
+		return nil, Served{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return s.on(c, ctx, name, want, func(c context.Context, r *replica, st *state) error {
-		out := struct {
-			Responses []searchResponse `json:"responses"`
-		}{make([]searchResponse, len(asks))}
-		g, c := errgroup.WithContext(c)
+	responses := make([]SearchResponse, len(asks))
+	served, err := s.on(ctx, collection, want, func(ctx context.Context, r *replica, st *state) error {
+		g, ctx := errgroup.WithContext(ctx)
 		share := (len(asks) + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
 		for first := 0; first < len(asks); first += share {
 			part := asks[first:min(first+share, len(asks))]
 			g.Go(func() error {
-				answers, err := s.answer(c, r, st, part, func(i int) string { return fmt.Sprintf("searches[%d].vector", first+i) })
-				copy(out.Responses[first:], answers)
+				answers, err := s.answer(ctx, r, st, part, func(i int) string { return fmt.Sprintf("searches[%d].vector", first+i) })
+				copy(responses[first:], answers)
 				return err
 			})
 		}
-		if err := g.Wait(); err != nil {
-			return err
-		}
-		return httpapi.WriteJSON(ctx, fasthttp.StatusOK, out)
+		return g.Wait()
 	})
+	return responses, served, err
+}
+
+// parseBatch parses searches that are answered together, on a state as fresh as
+// the strictest of them wants, in the time the most patient allows.
+func (s *Service) parseBatch(reqs []SearchRequest) (asks []ask, want Freshness, timeout time.Duration, err error) {
+	if err := s.checkBatch(len(reqs)); err != nil {
+		return nil, want, 0, err
+	}
+	asks, want = make([]ask, len(reqs)), Freshness{Consistency: Eventual}
+	results := 0
+	for i := range reqs {
+		if asks[i], err = s.parse(&reqs[i]); err != nil {
+			return nil, want, 0, below(fmt.Sprintf("searches[%d]", i), err)
+		}
+		if f := asks[i].freshness; i > 0 && !sameMoment(f.AsOf, asks[0].freshness.AsOf) {
+			return nil, want, 0, httpapi.Unprocessable("mixed_as_of", fmt.Sprintf("searches[%d].as_of", i), "searches[%d].as_of differs from that of searches[0]: a batch is of one version", i)
+		}
+		want = strictest(want, asks[i].freshness)
+		timeout = max(timeout, asks[i].timeout)
+		if results += asks[i].k; results > maxBatchResults {
+			return nil, want, 0, httpapi.Unprocessable("out_of_range", "searches", "searches ask for more than %d results together", maxBatchResults).
+				WithHint("lower k, or send several batches")
+		}
+	}
+	return asks, want, timeout, nil
 }
 
 // below puts an error's field below prefix.
@@ -139,7 +173,7 @@ func sameMoment(a, b *moment) bool { return a == nil && b == nil || a != nil && 
 
 // answer runs searches together on a state. What is read from the store for one
 // of them counts for all. field names the vector of a search.
-func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask, field func(i int) string) ([]searchResponse, error) {
+func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask, field func(i int) string) ([]SearchResponse, error) {
 	s.searching.Add(1)
 	defer s.searching.Add(-1)
 	began := s.cfg.Now()
@@ -159,7 +193,7 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 	took := s.cfg.Now().Sub(began)
 	tier := tierOf(&used)
 	r.searched(tier)
-	out := make([]searchResponse, len(asks))
+	out := make([]SearchResponse, len(asks))
 	for i := range asks {
 		u := runs[i].usage
 		u.StoreGets, u.StoreBytes, u.HitRatio, u.Cache = used.StoreGets.Load(), used.StoreBytes.Load(), used.HitRatio(), tier
@@ -170,13 +204,13 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 }
 
 // respond is the answer to one search.
-func respond(a *ask, run *run, hits []hit, u usage, took time.Duration) searchResponse {
-	resp := searchResponse{
-		Results: make([]resultJSON, len(hits)), Usage: u, ManifestVersion: run.st.snapshot().Version,
+func respond(a *ask, run *run, hits []hit, u usage, took time.Duration) SearchResponse {
+	resp := SearchResponse{
+		Results: make([]Result, len(hits)), Usage: u, ManifestVersion: run.st.snapshot().Version,
 		TookMs: math.Round(float64(took.Microseconds())) / 1000,
 	}
 	for i, h := range hits {
-		res := resultJSON{ID: h.id, Score: run.metric.ScoreOf(h.distance)}
+		res := Result{ID: h.id, Score: run.metric.ScoreOf(h.distance)}
 		if a.want.metadata {
 			res.Metadata = jsonOrNull(h.metadata)
 		}

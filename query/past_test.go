@@ -74,7 +74,7 @@ func TestAsOf(t *testing.T) {
 			if count.Count != len(v.rows) {
 				t.Errorf("as of %s: count is %d, want %d", asOf, count.Count, len(v.rows))
 			}
-			var page struct{ Vectors []vectorJSON }
+			var page struct{ Vectors []Row }
 			f.call("POST", "/collections/movies/vectors/scroll", fmt.Sprintf(`{"as_of":%s,"limit":100}`, asOf), &page)
 			var ids []string
 			for _, row := range page.Vectors {
@@ -85,7 +85,7 @@ func TestAsOf(t *testing.T) {
 			}
 		}
 		for id := range now {
-			var row vectorJSON
+			var row Row
 			status, _ := f.call("GET", fmt.Sprintf("/collections/movies/vectors/%s?as_of=%d", id, v.number), "", &row)
 			if op, ok := v.rows[id]; ok != (status == 200) || ok && !slices.Equal(row.Vector, op.Vector) {
 				t.Errorf("as of %d: %q is %d %v, want %v", v.number, id, status, row.Vector, op.Vector)

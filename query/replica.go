@@ -46,10 +46,12 @@ type Freshness struct {
 	AsOf *moment
 }
 
-// Served is what a read was given.
+// Served is what a read was given. It is zero where a read failed before it had
+// a state to answer from.
 type Served struct {
-	Consistency Consistency
-	Staleness   time.Duration // since the state was known to be complete
+	Consistency     Consistency
+	Staleness       time.Duration // since the state was known to be complete
+	ManifestVersion uint64
 }
 
 // refreshTimeout bounds a refresh that no request is waiting for any more.

@@ -24,8 +24,8 @@ const (
 	maxNProbe           = 1 << 20
 )
 
-// searchRequest is the body of POST …/search.
-type searchRequest struct {
+// SearchRequest is the body of POST …/search. Nil fields were not given.
+type SearchRequest struct {
 	Vector       httpapi.Vector `json:"vector"`
 	ID           *string        `json:"id"`
 	K            *int           `json:"k"`
@@ -51,7 +51,7 @@ type ask struct {
 }
 
 // parse checks everything but the vector's dimension.
-func (s *Service) parse(req *searchRequest) (ask, error) {
+func (s *Service) parse(req *SearchRequest) (ask, error) {
 	a := ask{id: req.ID, explain: req.Explain, timeout: defaultTimeout}
 	a.vector, a.exact = req.Vector, req.Exact
 	a.k, a.targetRecall = defaultK, defaultTargetRecall
@@ -165,8 +165,8 @@ func parseFreshness(consistency, tok *string, asOf jsontext.Value) (f Freshness,
 	return f, nil
 }
 
-// scrollRequest is the body of POST …/vectors/scroll.
-type scrollRequest struct {
+// ScrollRequest is the body of POST …/vectors/scroll. Nil fields were not given.
+type ScrollRequest struct {
 	Filter      jsontext.Value `json:"filter"`
 	Limit       *int           `json:"limit"`
 	Cursor      *string        `json:"cursor"`
@@ -176,8 +176,8 @@ type scrollRequest struct {
 	AsOf        jsontext.Value `json:"as_of"`
 }
 
-// countRequest is the body of POST …/vectors/count.
-type countRequest struct {
+// CountRequest is the body of POST …/vectors/count. Nil fields were not given.
+type CountRequest struct {
 	Filter      jsontext.Value `json:"filter"`
 	Consistency *string        `json:"consistency"`
 	Token       *string        `json:"token"`

@@ -59,27 +59,28 @@ func (s *Service) RegisterForwards(r *httpapi.Router) {
 }
 
 // on runs fn on a state of collection nameOrID that is as fresh as asked for,
-// and says in the response what that was. A collection that was dropped and
-// made anew under its name is found again; an object that vanished under a
-// state that was just replaced makes fn run once more, on the next.
-func (s *Service) on(ctx context.Context, resp *fasthttp.RequestCtx, nameOrID string, want Freshness, fn func(ctx context.Context, r *replica, st *state) error) error {
-	return s.onState(ctx, resp, nameOrID, want, (*replica).acquire, fn)
+// and returns what that was. A collection that was dropped and made anew under
+// its name is found again; an object that vanished under a state that was just
+// replaced makes fn run once more, on the next.
+func (s *Service) on(ctx context.Context, nameOrID string, want Freshness, fn func(ctx context.Context, r *replica, st *state) error) (Served, error) {
+	return s.onState(ctx, nameOrID, want, (*replica).acquire, fn)
 }
 
 // acquirer is how a replica's state is come by.
 type acquirer func(*replica, context.Context, Freshness) (*state, Served, error)
 
-func (s *Service) onState(ctx context.Context, resp *fasthttp.RequestCtx, nameOrID string, want Freshness, acquire acquirer, fn func(ctx context.Context, r *replica, st *state) error) error {
+func (s *Service) onState(ctx context.Context, nameOrID string, want Freshness, acquire acquirer, fn func(ctx context.Context, r *replica, st *state) error) (Served, error) {
 	for attempt := 0; ; attempt++ {
 		r, err := s.catalog.find(ctx, nameOrID)
 		if err != nil {
-			return asHTTP(err)
+			return Served{}, asHTTP(err)
 		}
 		st, served, err := acquire(r, ctx, want)
 		if err == nil {
+			served.ManifestVersion = st.snapshot().Version
 			err = fn(ctx, r, st)
 			if known, ok := errors.AsType[*httpapi.Error](err); err == nil || ok && known.Status < fasthttp.StatusInternalServerError {
-				setFreshness(resp, st, served) // an answer, if only that there is no such row
+				return served, err // an answer, if only that there is no such row
 			}
 		}
 		switch {
@@ -88,27 +89,34 @@ func (s *Service) onState(ctx context.Context, resp *fasthttp.RequestCtx, nameOr
 			if attempt == 0 {
 				continue
 			}
-			return noSuchCollection(nameOrID)
+			return Served{}, noSuchCollection(nameOrID)
 		case want.AsOf != nil:
-			return asHTTP(r.pastError(*want.AsOf, err))
+			return Served{}, asHTTP(r.pastError(*want.AsOf, err))
 		case errors.Is(err, blob.ErrNotFound) && attempt == 0:
 			err := r.refreshManifest(ctx)
 			if errors.Is(err, errGone) {
 				s.catalog.forget(r.id)
 			} else if err != nil {
-				return asHTTP(err)
+				return Served{}, asHTTP(err)
 			}
 			continue
 		}
-		return asHTTP(err)
+		return Served{}, asHTTP(err)
 	}
 }
 
-func setFreshness(ctx *fasthttp.RequestCtx, st *state, served Served) {
-	h := &ctx.Response.Header
-	h.Set(httpapi.HeaderConsistency, string(served.Consistency))
-	h.Set(httpapi.HeaderStalenessMs, strconv.FormatInt(served.Staleness.Milliseconds(), 10))
-	h.Set(httpapi.HeaderManifestVersion, strconv.FormatUint(st.snapshot().Version, 10))
+// answerJSON writes what a read ended with, and says of which state it is.
+func answerJSON(ctx *fasthttp.RequestCtx, answer any, served Served, err error) error {
+	if served.ManifestVersion > 0 {
+		h := &ctx.Response.Header
+		h.Set(httpapi.HeaderConsistency, string(served.Consistency))
+		h.Set(httpapi.HeaderStalenessMs, strconv.FormatInt(served.Staleness.Milliseconds(), 10))
+		h.Set(httpapi.HeaderManifestVersion, strconv.FormatUint(served.ManifestVersion, 10))
+	}
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, answer)
 }
 
 // readBody returns the collection's name of the path and decodes the body. No
