@@ -40,6 +40,7 @@ type Usage struct {
 	Reranked      int64   `json:"reranked"`
 	StoreGets     int64   `json:"store_gets"`
 	StoreBytes    int64   `json:"store_bytes"`
+	Rounds        int64   `json:"rounds"` // that had to wait for one another
 	CacheHitRatio float64 `json:"cache_hit_ratio"`
 	Cache         string  `json:"cache"` // "hot", "warm" or "cold"
 }

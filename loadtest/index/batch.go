@@ -24,7 +24,7 @@ type batch struct {
 // search takes the lists in turn, each for every query that probes it, nearest first for each
 // query as far as that allows. found[i] becomes the k nearest of query i.
 func (b *batch) search(first, count, k int, at setting, found [][]uint32) error {
-	queries, err := b.postings.Quantizer().Queries(b.set.queries[first*b.set.dim : (first+count)*b.set.dim])
+	queries, err := b.postings.Quantizer().Queries(b.set.Queries[first*b.set.Dim : (first+count)*b.set.Dim])
 	if err != nil {
 		return err
 	}

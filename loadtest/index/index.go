@@ -11,6 +11,7 @@ import (
 
 	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/kernels"
+	"github.com/akidb/akidb/loadtest/dataset"
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/blob/fileblob"
@@ -37,9 +38,9 @@ type index struct {
 
 const collection = "COLLECTION"
 
-func openIndex(set *dataset, codebook string, rebuild bool) (*index, error) {
+func openIndex(set *dataset.Set, codebook string, rebuild bool) (*index, error) {
 	ctx := context.Background()
-	dir := pathIn(set, "akidb", codebook)
+	dir := set.Path("akidb", codebook)
 	if rebuild {
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, err
@@ -74,26 +75,26 @@ func openIndex(set *dataset, codebook string, rebuild bool) (*index, error) {
 	return x, x.load(ctx, view, set)
 }
 
-func build(ctx context.Context, set *dataset, codebook string, store blob.Store) ([]byte, error) {
-	if err := set.loadBase(); err != nil {
+func build(ctx context.Context, set *dataset.Set, codebook string, store blob.Store) ([]byte, error) {
+	if err := set.LoadBase(); err != nil {
 		return nil, err
 	}
 	book, err := ivfpq.ParseCodebook(codebook)
 	if err != nil {
 		return nil, err
 	}
-	rows := &segments.Rows{Vectors: set.base, Metadata: make([][]byte, set.rows), Seqs: make([]uint64, set.rows)}
-	for i := range set.rows {
+	rows := &segments.Rows{Vectors: set.Base, Metadata: make([][]byte, set.Rows), Seqs: make([]uint64, set.Rows)}
+	for i := range set.Rows {
 		rows.IDs = append(rows.IDs, strconv.Itoa(i))
 	}
 	began := cpuSeconds()
-	built, err := segments.Build(ctx, segments.BuildConfig{Dim: set.dim, Metric: set.metric, Seed: 1, Index: ivfpq.Config{Kind: ivfpq.IVF, Codebook: book}}, rows)
+	built, err := segments.Build(ctx, segments.BuildConfig{Dim: set.Dim, Metric: set.Metric, Seed: 1, Index: ivfpq.Config{Kind: ivfpq.IVF, Codebook: book}}, rows)
 	if err != nil {
 		return nil, err
 	}
 	defer built.Close()
 	s := stored{BuildCPU: cpuSeconds() - began}
-	s.Snapshot.Collection = manifest.Collection{ID: collection, Dimension: set.dim, Metric: set.metric.String()}
+	s.Snapshot.Collection = manifest.Collection{ID: collection, Dimension: set.Dim, Metric: set.Metric.String()}
 	quantizer, err := segments.PutQuantizer(ctx, store, collection, "Q", built.Quantizer())
 	if err != nil {
 		return nil, err
@@ -107,7 +108,7 @@ func build(ctx context.Context, set *dataset, codebook string, store blob.Store)
 }
 
 // load brings the segment into memory.
-func (x *index) load(ctx context.Context, view *segments.View, set *dataset) error {
+func (x *index) load(ctx context.Context, view *segments.View, set *dataset.Set) error {
 	segment := view.Segments[0]
 	x.postings = segment.Postings()
 	memory, err := x.reserve(int(segment.ResidentSize()))
@@ -117,20 +118,20 @@ func (x *index) load(ctx context.Context, view *segments.View, set *dataset) err
 	if x.resident, err = view.LoadResident(ctx, 0, memory); err != nil {
 		return err
 	}
-	if memory, err = x.reserve(4 * set.rows * set.dim); err != nil {
+	if memory, err = x.reserve(4 * set.Rows * set.Dim); err != nil {
 		return err
 	}
-	x.vectors = unsafe.Slice((*float32)(unsafe.Pointer(&memory[0])), set.rows*set.dim)
+	x.vectors = unsafe.Slice((*float32)(unsafe.Pointer(&memory[0])), set.Rows*set.Dim)
 	err = segment.Scan(ctx, 0, segment.Rows(), columns.ProjectVector, func(first uint32, rows []columns.Row) error {
 		for i, row := range rows {
-			copy(x.vectors[(int(first)+i)*set.dim:], row.Vector)
+			copy(x.vectors[(int(first)+i)*set.Dim:], row.Vector)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	x.rows = make([]uint32, set.rows)
+	x.rows = make([]uint32, set.Rows)
 	for ordinal := range x.rows {
 		row, err := strconv.ParseUint(x.resident.ID(uint32(ordinal)), 10, 32)
 		if err != nil {
@@ -174,20 +175,20 @@ func (s setting) String() string { return fmt.Sprintf("nprobe=%d depth=%d", s.np
 // searcher is the memory of one goroutine that searches.
 type searcher struct {
 	*index
-	set        *dataset
+	set        *dataset.Set
 	candidates *ivfpq.Candidates
 	distances  []float32
 	ordinals   []uint32
 	scanned    int
 }
 
-func (x *index) searcher(set *dataset) *searcher {
+func (x *index) searcher(set *dataset.Set) *searcher {
 	return &searcher{index: x, set: set, candidates: ivfpq.NewCandidates(1)}
 }
 
 // search writes the k nearest rows of query i to out, nearest first.
 func (s *searcher) search(i, k int, at setting, out []uint32) ([]uint32, error) {
-	q, err := s.postings.Quantizer().Query(s.set.query(i))
+	q, err := s.postings.Quantizer().Query(s.set.Query(i))
 	if err != nil {
 		return nil, err
 	}
@@ -226,10 +227,10 @@ func (s *searcher) finish(i, k int, q *ivfpq.Query, c *ivfpq.Candidates, out []u
 		s.distances = make([]float32, 2*len(keys))
 	}
 	d := s.distances[:len(keys)]
-	if s.set.metric == ivfpq.L2 {
-		kernels.L2Gather(s.set.query(i), s.vectors, s.ordinals, d)
+	if s.set.Metric == ivfpq.L2 {
+		kernels.L2Gather(s.set.Query(i), s.vectors, s.ordinals, d)
 	} else { // unit vectors under cosine, so that both order alike
-		kernels.DotGather(s.set.query(i), s.vectors, s.ordinals, d)
+		kernels.DotGather(s.set.Query(i), s.vectors, s.ordinals, d)
 		for j := range d {
 			d[j] = -d[j]
 		}

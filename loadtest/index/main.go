@@ -16,11 +16,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/akidb/akidb/kernels"
+	"github.com/akidb/akidb/loadtest/dataset"
 )
 
 func main() {
@@ -48,21 +48,18 @@ func main() {
 }
 
 func run(data, mode, codebook, points string, repeat, queries int, seconds float64, asJSON, wait, rebuild bool) error {
-	set, err := loadSet(data)
+	set, err := dataset.Load(data)
 	if err != nil {
 		return err
 	}
-	if queries > 0 && queries < len(set.truth) {
-		set.truth = set.truth[:queries]
-		set.queries = set.queries[:queries*set.dim]
-	}
+	set.Trim(queries)
 	index, err := openIndex(set, codebook, rebuild)
 	if err != nil {
 		return err
 	}
 	defer index.close()
-	set.base = nil
-	fmt.Fprintf(os.Stderr, "%s: %d lists, %.1f bytes a vector resident, built in %.1f CPU s, kernels %v\n", set.name, index.postings.Quantizer().Lists(), index.bytesPerVector(), index.BuildCPU, kernels.ActiveLevel())
+	set.Base = nil
+	fmt.Fprintf(os.Stderr, "%s: %d lists, %.1f bytes a vector resident, built in %.1f CPU s, kernels %v\n", set.Name, index.postings.Quantizer().Lists(), index.bytesPerVector(), index.BuildCPU, kernels.ActiveLevel())
 	m := &measurer{set: set, index: index, mode: mode, seconds: seconds}
 	settings, err := m.settings(points)
 	if err != nil {
@@ -131,8 +128,4 @@ func parsePoints(text string) (out []setting, err error) {
 		out = append(out, s)
 	}
 	return out, nil
-}
-
-func pathIn(set *dataset, parts ...string) string {
-	return filepath.Join(append([]string{set.dir}, parts...)...)
 }

@@ -5,11 +5,13 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/akidb/akidb/loadtest/dataset"
 )
 
 // measurer measures settings in one mode.
 type measurer struct {
-	set      *dataset
+	set      *dataset.Set
 	index    *index
 	mode     string
 	seconds  float64
@@ -42,18 +44,18 @@ func (m *measurer) settings(given string) ([]setting, error) {
 			for range 2 {
 				began := time.Now()
 				hits = 0
-				for i := range min(tried, len(m.set.truth)) {
+				for i := range min(tried, len(m.set.Truth)) {
 					var err error
 					if out, err = s.search(i, k, at, out); err != nil {
 						return nil, err
 					}
-					hits += common(out, m.set.truth[i][:k])
+					hits += common(out, m.set.Truth[i][:k])
 				}
 				if took := time.Since(began).Seconds(); best == 0 || took < best {
 					best = took
 				}
 			}
-			points = append(points, point{at, float64(hits) / float64(k*min(tried, len(m.set.truth))), best})
+			points = append(points, point{at, float64(hits) / float64(k*min(tried, len(m.set.Truth))), best})
 		}
 	}
 	// The front: more recall than all that are faster.
@@ -96,23 +98,23 @@ func (m *measurer) prepare(settings []setting) error {
 	m.prepared = map[setting]line{}
 	s := m.index.searcher(m.set)
 	for _, at := range settings {
-		l := line{Setting: at.String(), Dataset: m.set.name, Mode: m.mode, BuildCPU: m.index.BuildCPU, Bytes: m.index.bytesPerVector()}
+		l := line{Setting: at.String(), Dataset: m.set.Name, Mode: m.mode, BuildCPU: m.index.BuildCPU, Bytes: m.index.bytesPerVector()}
 		var out []uint32
 		var err error
 		s.scanned = 0
 		hits1, hits10, hits100 := 0, 0, 0
-		for i, truth := range m.set.truth {
+		for i, truth := range m.set.Truth {
 			if out, err = s.search(i, k, at, out); err != nil {
 				return err
 			}
 			hits1 += common(out[:1], truth[:1])
 			hits10 += common(out, truth[:k])
 		}
-		n := len(m.set.truth)
+		n := len(m.set.Truth)
 		l.Recall1, l.Recall10, l.Scanned = float64(hits1)/float64(n), float64(hits10)/float64(k*n), float64(s.scanned)/float64(n)
 		// For 100 the depth grows with it, as it does for the peers.
 		n = min(n, 1000)
-		for i, truth := range m.set.truth[:n] {
+		for i, truth := range m.set.Truth[:n] {
 			if out, err = s.search(i, 100, setting{at.nprobe, 10 * at.depth}, out); err != nil {
 				return err
 			}
@@ -137,7 +139,7 @@ func (m *measurer) measure(at setting, codebook string) line {
 		var group sync.WaitGroup
 		var counts [2]int
 		for t := range counts {
-			group.Go(func() { counts[t] = m.singles(at, t*len(m.set.truth)/len(counts)) })
+			group.Go(func() { counts[t] = m.singles(at, t*len(m.set.Truth)/len(counts)) })
 		}
 		group.Wait()
 		done = counts[0] + counts[1]
@@ -154,7 +156,7 @@ func (m *measurer) singles(at setting, first int) (done int) {
 	s := m.index.searcher(m.set)
 	out := make([]uint32, 0, k)
 	began := time.Now()
-	for i := first; ; i = (i + 1) % len(m.set.truth) {
+	for i := first; ; i = (i + 1) % len(m.set.Truth) {
 		var err error
 		if out, err = s.search(i, k, at, out); err != nil {
 			panic("BUG: " + err.Error()) // prepare has searched for it
@@ -171,12 +173,12 @@ func (m *measurer) batches(at setting) (done int) {
 	found := make([][]uint32, batchQueries)
 	began := time.Now()
 	for first := 0; ; {
-		n := min(batchQueries, len(m.set.truth)-first)
+		n := min(batchQueries, len(m.set.Truth)-first)
 		if err := b.search(first, n, k, at, found); err != nil {
 			panic("BUG: " + err.Error())
 		}
 		done += n
-		if first += n; first == len(m.set.truth) {
+		if first += n; first == len(m.set.Truth) {
 			first = 0
 		}
 		if time.Since(began).Seconds() >= m.seconds {
