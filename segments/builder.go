@@ -66,11 +66,12 @@ func Build(ctx context.Context, cfg BuildConfig, rows *Rows) (_ *Built, err erro
 		return nil, fmt.Errorf("build segment index: %w", err)
 	}
 	b.Order, b.kind, b.quantizer = index.Order, index.Kind, index.Quantizer
-	sums, err := b.writeData(ctx, cfg.Dim, rows)
+	sums, pages, err := b.writeData(ctx, cfg.Dim, rows)
 	if err != nil {
 		return nil, fmt.Errorf("build segment data: %w", err)
 	}
-	if err := b.writeIndex(ctx, cfg, index, rows, sums); err != nil {
+	about := []section{{tagDataSums, appendUint32s(nil, sums)}, {tagPages, pages}}
+	if err := b.writeIndex(ctx, cfg, index, rows, about); err != nil {
 		return nil, fmt.Errorf("build segment index: %w", err)
 	}
 	return b, nil
@@ -85,37 +86,47 @@ func (b *Built) indexPath() string { return filepath.Join(b.dir, "index.ivf") }
 // appendBatch is how many rows are handed to the Parquet writer at a time.
 const appendBatch = 1024
 
-func (b *Built) writeData(ctx context.Context, dim int, rows *Rows) ([]uint32, error) {
+// writeData writes data.parquet and returns the checksums of its blocks and
+// where its pages lie.
+func (b *Built) writeData(ctx context.Context, dim int, rows *Rows) (sums []uint32, pages []byte, err error) {
 	w, err := newSummer(b.dataPath())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer w.close()
 	pw, err := columns.NewWriter(w, dim)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	batch := make([]columns.Row, 0, appendBatch)
 	for part := range slices.Chunk(b.Order, appendBatch) {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		batch = batch[:0]
 		for _, i := range part {
 			batch = append(batch, rows.row(int(i), dim))
 		}
 		if err := pw.Append(batch); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if err := pw.Close(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	b.data, err = w.finish()
-	return w.blocks, err
+	if b.data, err = w.finish(); err != nil {
+		return nil, nil, err
+	}
+	file, err := columns.Open(w.f, b.data.Size)
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err = file.AppendLayout(nil)
+	return w.blocks, pages, err
 }
 
-func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.Index, rows *Rows, dataSums []uint32) error {
+// writeIndex writes index.ivf; more are sections of its footer.
+func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.Index, rows *Rows, more []section) error {
 	w, err := newSummer(b.indexPath())
 	if err != nil {
 		return err
@@ -157,12 +168,11 @@ func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.In
 		rows: uint32(rows.Len()), dim: uint32(cfg.Dim), metric: cfg.Metric, kind: index.Kind, listCount: uint32(len(index.Lists)),
 		listsEnd: listsEnd, dataSize: b.data.Size, residual: index.Residual,
 	}
-	sections := []section{
+	sections := append([]section{
 		{tagLists, lists},
 		{tagCalibration, encodeCalibration(index.Calibration)},
 		{tagIDFences, encodeFences(fences)},
-		{tagDataSums, appendUint32s(nil, dataSums)},
-	}
+	}, more...)
 	if index.Quantizer != nil {
 		stored := index.Quantizer.AppendBinary(nil)
 		props.quantizer = crc32.Checksum(stored, blob.Castagnoli)

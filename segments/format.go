@@ -16,8 +16,9 @@ import (
 //
 //	1  first: one quantizer a segment, sign codes, no spill
 //	2  quantizers shared by segments, spilled rows, factors as halves
+//	3  places of the pages of data.parquet
 const (
-	Version        = 2
+	Version        = 3
 	ReadMinVersion = 1
 
 	magic      = "AKIDBIVF" // first and last eight bytes of the file
@@ -56,6 +57,7 @@ const (
 	tagIDFences    = 5 // first id, place and checksum of every id-table block
 	tagDataSums    = 6 // CRC32C of every block of data.parquet
 	tagQuantizer   = 7 // of a flat index, which shares none
+	tagPages       = 8 // from version 3, may be missing: where the pages of data.parquet lie
 )
 
 // ErrUnsupported: the file was written by a version this one does not know.
@@ -96,6 +98,7 @@ type footer struct {
 	calibration []ivfpq.Calibration
 	fences      []fence
 	dataSums    []uint32
+	pages       []byte // layout of data.parquet; nil in a file without
 }
 
 type section struct {
@@ -168,6 +171,9 @@ func decodeFooter(b []byte) (*footer, error) {
 		if err := s.parse(data); err != nil {
 			return nil, fmt.Errorf("footer section %d: %w", s.tag, err)
 		}
+	}
+	if f.version >= 3 {
+		f.pages = sections[tagPages]
 	}
 	return f, nil
 }

@@ -25,7 +25,8 @@ type Reader struct {
 	data         *dataFile
 }
 
-// dataFile is data.parquet, opened at first use.
+// dataFile is data.parquet: known with the footer, or opened at first use where
+// the footer does not say where its pages lie.
 type dataFile struct {
 	sync.Mutex
 	file *columns.File
@@ -53,6 +54,11 @@ func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, di
 			f.rows, f.dim, f.metric, f.dataSize, seg.Rows, dim, metric, seg.Data.Size, blob.ErrCorrupt))
 	}
 	r := &Reader{segment: seg, ranges: ranges, footer: f, data: &dataFile{}}
+	if f.pages != nil {
+		if err := r.data.layOut(f); err != nil {
+			return fail(err)
+		}
+	}
 	if f.kind == ivfpq.Exact {
 		return r, nil
 	}
@@ -83,6 +89,27 @@ func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, di
 	_, end := r.residentLists()
 	r.residentSize = int64(end) + 4*(int64(f.rows)+1) + r.idBytes()
 	return r, nil
+}
+
+// layOut opens data.parquet with what the footer says of it.
+func (d *dataFile) layOut(f *footer) (err error) {
+	d.file, err = columns.FromLayout(nil, f.dataSize, int(f.dim), f.pages)
+	if err == nil {
+		err = f.checkData(d.file)
+	}
+	if err != nil {
+		return fmt.Errorf("pages of data.parquet: %w: %w", err, blob.ErrCorrupt)
+	}
+	return nil
+}
+
+// checkData wants data.parquet to have as many rows of as many dimensions as
+// the index.
+func (f *footer) checkData(data *columns.File) error {
+	if data.Rows() != int(f.rows) || data.Dimension() != int(f.dim) {
+		return fmt.Errorf("%d rows of %d dimensions, index has %d of %d: %w", data.Rows(), data.Dimension(), f.rows, f.dim, blob.ErrCorrupt)
+	}
+	return nil
 }
 
 // ownQuantizer is the quantizer that the segment carries; nil if it shares one.
@@ -211,8 +238,8 @@ func (r *Reader) dataError(err error) error {
 	return fmt.Errorf("read %q: %w", r.segment.Data.Key, err)
 }
 
-// open returns data.parquet reading under ctx. It is opened once; a failure is
-// tried again by the next caller.
+// open returns data.parquet reading under ctx. Where the footer does not say
+// what is in it, it is opened once; a failure is tried again by the next caller.
 func (r *Reader) open(ctx context.Context) (*columns.File, error) {
 	r.data.Lock()
 	defer r.data.Unlock()
@@ -221,8 +248,8 @@ func (r *Reader) open(ctx context.Context) (*columns.File, error) {
 		if err != nil {
 			return nil, r.dataError(err)
 		}
-		if f.Rows() != int(r.footer.rows) || f.Dimension() != int(r.footer.dim) {
-			return nil, r.dataError(fmt.Errorf("%d rows of %d dimensions, index has %d of %d: %w", f.Rows(), f.Dimension(), r.footer.rows, r.footer.dim, blob.ErrCorrupt))
+		if err := r.footer.checkData(f); err != nil {
+			return nil, r.dataError(err)
 		}
 		r.data.file = f.WithReader(nil) // must not keep the opener's ctx
 	}

@@ -37,11 +37,15 @@ func readEverything(b []byte) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readAll(f, int64(len(b)))
+}
+
+func readAll(f *File, size int64) ([]Row, error) {
 	if f.Rows() > 1<<16 {
 		return nil, nil // a damaged count that fits; the pages will tell, slowly
 	}
 	var rows []Row
-	err = f.Scan(0, uint32(f.Rows()), ProjectAll, func(batch []Row) error {
+	err := f.Scan(0, uint32(f.Rows()), ProjectAll, func(batch []Row) error {
 		for _, r := range batch {
 			r.Vector, r.Metadata = append([]float32(nil), r.Vector...), bytes.Clone(r.Metadata)
 			rows = append(rows, r)
@@ -58,7 +62,7 @@ func readEverything(b []byte) ([]Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if offset < 0 || offset+int64(length) > int64(len(b)) {
+		if offset < 0 || offset+int64(length) > size {
 			panic("BUG: vector range leaves the file")
 		}
 	}

@@ -9,6 +9,8 @@
 //   - A row is named by its ordinal, its 0-based position in the file. The
 //     float32 values of one vector are one byte range of the file, found by
 //     arithmetic ([File.VectorRange]), so a reader fetches 4 x dimension bytes.
+//   - The places of all pages fit into a few bits a page ([File.AppendLayout]).
+//     Who keeps them reads rows in one round ([FromLayout]).
 //   - Files are not trusted. Every length is checked before anything is
 //     allocated, every page's CRC before its bytes are used; damage is an error
 //     that names the column and the byte offset, never a panic.

@@ -40,6 +40,7 @@ type rowGroup struct {
 type chunk struct {
 	offset, size           int64
 	indexOffset, indexSize int64
+	packed                 *packedPages // of a layout, which takes the place of the index in the file
 	pages                  atomic.Pointer[pageIndex]
 }
 
@@ -181,17 +182,6 @@ func (f *File) Rows() int { return f.rows }
 
 // Dimension is the length of every vector of the file.
 func (f *File) Dimension() int { return f.dimension }
-
-// IndexRange is the byte range that holds the page offsets of every vector, and
-// little else: a reader that knows it will ask for vectors can fetch it at once.
-// Both are 0 for a file without rows.
-func (f *File) IndexRange() (offset, size int64) {
-	if len(f.groups) == 0 {
-		return 0, 0
-	}
-	first, last := &f.groups[0].chunks[columnVector], &f.groups[len(f.groups)-1].chunks[columnVector]
-	return first.indexOffset, max(0, last.indexOffset+last.indexSize-first.indexOffset)
-}
 
 // groupOf finds the row group of an ordinal that the file has.
 func (f *File) groupOf(ordinal int) *rowGroup {

@@ -34,6 +34,7 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("| `%s` |", keyVersion),
 		fmt.Sprintf("| `%s` |", keyDimension),
 		fmt.Sprintf("\n| %d | yes | yes |", FormatVersion),
+		fmt.Sprintf("A column chunk, %d bytes and two packed runs", layoutChunkSize),
 	} {
 		require.Contains(t, text, want)
 	}

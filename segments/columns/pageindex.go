@@ -44,14 +44,25 @@ func (f *File) pageIndexOf(g *rowGroup, column int) (*pageIndex, error) {
 	if p := c.pages.Load(); p != nil {
 		return p, nil
 	}
-	p, err := readPageIndex(f.r, c, g.rows)
+	p, err := f.findPages(c, g.rows)
 	if err == nil && column == columnVector {
 		err = f.checkVectorPages(p, g.rows)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("offset index of %q at [%d, +%d): %w", columnNames[column], c.indexOffset, c.indexSize, err)
+		return nil, fmt.Errorf("pages of %q at [%d, +%d): %w", columnNames[column], c.offset, c.size, err)
 	}
 	c.pages.Store(p)
+	return p, nil
+}
+
+func (f *File) findPages(c *chunk, rows int) (*pageIndex, error) {
+	if c.packed != nil {
+		return c.packed.unpack(rows, c.size)
+	}
+	p, err := readPageIndex(f.r, c, rows)
+	if err != nil {
+		return nil, fmt.Errorf("offset index at [%d, +%d): %w", c.indexOffset, c.indexSize, err)
+	}
 	return p, nil
 }
 

@@ -51,6 +51,11 @@ func openBytes(t require.TestingT, b []byte) *File {
 // requireSame reads everything back in every way there is.
 func requireSame(t require.TestingT, b []byte, rows []Row) {
 	f := openBytes(t, b)
+	requireRows(t, f, b, rows)
+	requireRows(t, byLayout(t, f, b), b, rows)
+}
+
+func requireRows(t require.TestingT, f *File, b []byte, rows []Row) {
 	require.Equal(t, len(rows), f.Rows())
 	var got []Row
 	require.NoError(t, f.Scan(0, uint32(f.Rows()), ProjectAll, func(batch []Row) error {
@@ -266,20 +271,6 @@ func TestFewReads(t *testing.T) {
 	step("ids far apart", 3, func() error { _, err := f.IDs([]uint32{1, 10_000, 19_000}); return err })
 	step("scan", 20, func() error { return f.Scan(0, 20_000, ProjectAll, func([]Row) error { return nil }) })
 	require.LessOrEqual(t, r.bytes.Load(), int64(len(b)))
-}
-
-func TestIndexRangeCoversVectorLookups(t *testing.T) {
-	b := writeFile(t, 4, makeRows(rand.New(rand.NewPCG(13, 14)), 2*groupRows+1, 4))
-	f := openBytes(t, b)
-	offset, size := f.IndexRange()
-	// Everything outside the range is made unreadable.
-	masked := make([]byte, len(b))
-	copy(masked[offset:offset+size], b[offset:offset+size])
-	f.r = bytes.NewReader(masked)
-	for _, ordinal := range []uint32{0, groupRows, 2 * groupRows} {
-		_, _, err := f.VectorRange(ordinal)
-		require.NoError(t, err)
-	}
 }
 
 func TestWriterRefuses(t *testing.T) {
