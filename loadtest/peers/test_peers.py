@@ -118,5 +118,12 @@ class EndToEnd(unittest.TestCase):
             self.assertLess((folder / "docs" / "tiny-single.svg").stat().st_size, 150_000)
 
 
+class Lance(unittest.TestCase):
+    def test_buckets_are_those_of_the_go_program(self):
+        import lance
+
+        self.assertEqual(lance.bucket_of(np.array([0, 1, 2, 12345, 999_999])).tolist(), [535, 700, 679, 961, 353])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -128,3 +128,12 @@ func TestRefusalsAreCounted(t *testing.T) {
 		t.Errorf("%d answered and %d failed, want 0 and 10", len(took), failed)
 	}
 }
+
+// ../peers/lance.py has to choose the same rows; its test has the same numbers.
+func TestBuckets(t *testing.T) {
+	for row, want := range map[int]int{0: 535, 1: 700, 2: 679, 12345: 961, 999999: 353} {
+		if got := bucketOf(row); got != want {
+			t.Errorf("row %d is in bucket %d, want %d", row, got, want)
+		}
+	}
+}
