@@ -47,13 +47,11 @@ func TestArenaIsGoneWithItsLastHolder(t *testing.T) {
 	}
 }
 
-// What is held stays readable while the cache drops it, under any number of readers.
+// What is held stays readable while others drop it, and the budget is kept to the byte, under any
+// number of readers.
 func TestHotKeepsWithinItsBudgetAndNeverFreesWhatIsHeld(t *testing.T) {
 	const size, budget, names = 64 << 10, 1 << 20, 64
-	h, err := NewHot[int](budget)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := NewHot[int](budget)
 	var group sync.WaitGroup
 	for worker := range 4 {
 		group.Go(func() {
@@ -64,7 +62,13 @@ func TestHotKeepsWithinItsBudgetAndNeverFreesWhatIsHeld(t *testing.T) {
 				held := h.Get(name)
 				if held == nil {
 					h.Put(name, n, arenaOf(t, byte(n), size))
+					if h.Bytes() > budget {
+						t.Errorf("%d bytes kept of %d", h.Bytes(), budget)
+					}
 					continue
+				}
+				if rng.IntN(4) == 0 {
+					h.Drop(name)
 				}
 				b := held.arena.Bytes()
 				if held.Value != n || len(b) != size || b[0] != byte(n) || b[size-1] != byte(n) {
@@ -75,42 +79,47 @@ func TestHotKeepsWithinItsBudgetAndNeverFreesWhatIsHeld(t *testing.T) {
 		})
 	}
 	group.Wait()
-	h.Wait()
-	if h.Bytes() > budget || h.Bytes() == 0 {
-		t.Errorf("%d bytes kept of %d", h.Bytes(), budget)
+	var total int64
+	for name, bytes := range h.Names() {
+		total += bytes
+		if !h.Has(name) || h.Size(name) != bytes {
+			t.Errorf("%s is listed with %d bytes, has %d", name, bytes, h.Size(name))
+		}
 	}
-	held := h.Get(fmt.Sprint(names))
-	if held != nil {
+	if h.Bytes() != total || total == 0 {
+		t.Errorf("%d bytes kept, %d listed", h.Bytes(), total)
+	}
+	if h.Get(fmt.Sprint(names)) != nil || h.Has(fmt.Sprint(names)) || h.Drop(fmt.Sprint(names)) || h.TakeUses(fmt.Sprint(names)) != 0 {
 		t.Error("found what was never put")
 	}
-	h.Put("last", 1, arenaOf(t, 9, size))
-	h.Wait()
-	held = h.Get("last")
+	for name := range h.Names() {
+		h.Drop(name)
+	}
+	if !h.Put("last", 1, arenaOf(t, 9, size)) {
+		t.Fatal("there is room, and nothing was kept")
+	}
+	held := h.Get("last")
+	if h.Put("last", 2, arenaOf(t, 8, size)) || h.TakeUses("last") != 1 || h.TakeUses("last") != 0 {
+		t.Error("a name was put twice, or its uses miscounted")
+	}
 	h.Close()
-	if h.Bytes() != 0 {
+	if h.Bytes() != 0 || h.Has("last") || h.Put("late", 1, arenaOf(t, 1, size)) {
 		t.Errorf("%d bytes kept after Close", h.Bytes())
 	}
-	if held != nil {
-		if held.arena.Bytes()[size-1] != 9 {
-			t.Error("what is held was freed")
-		}
-		held.Release()
-		if held.arena.Retain() {
-			t.Error("what was dropped and released is still there")
-		}
+	if held.arena.Bytes()[size-1] != 9 {
+		t.Error("what is held was freed")
+	}
+	held.Release()
+	if held.arena.Retain() {
+		t.Error("what was dropped and released is still there")
 	}
 }
 
-func TestHotWithoutBudgetKeepsNothing(t *testing.T) {
+func TestHotWithoutRoomKeepsNothing(t *testing.T) {
 	for _, budget := range []int64{0, 100} {
-		h, err := NewHot[string](budget)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := NewHot[string](budget)
 		a := arenaOf(t, 1, 200)
-		h.Put("a", "a", a)
-		h.Wait()
-		if h.Get("a") != nil || a.Retain() || h.Bytes() != 0 {
+		if h.Put("a", "a", a) || h.Get("a") != nil || a.Retain() || h.Bytes() != 0 {
 			t.Errorf("budget %d: 200 bytes were kept", budget)
 		}
 		h.Close()

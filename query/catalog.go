@@ -92,13 +92,14 @@ func (c *catalog) known(nameOrID string) *replica {
 // forget takes out a collection that turned out to be gone.
 func (c *catalog) forget(id string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	delete(c.byID, id)
 	for name, of := range c.names {
 		if of == id {
 			delete(c.names, name)
 		}
 	}
+	c.mu.Unlock()
+	c.service.resident.hide(id)
 }
 
 // refresh reads which collections the store has. Callers share listings.
@@ -115,8 +116,18 @@ func (c *catalog) list(ctx context.Context) error {
 	}
 	replicas := c.replicas(ids)
 	failed := c.load(ctx, replicas)
+	for _, id := range c.replace(replicas, failed) {
+		c.service.resident.hide(id)
+	}
+	return nil
+}
+
+// replace makes replicas those that are known, but for the ones that could not
+// be read, and returns the ids of others that were.
+func (c *catalog) replace(replicas []*replica, failed []error) (gone []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	old := c.byID
 	c.byID, c.names, c.unreadable = map[string]*replica{}, map[string]string{}, nil
 	for i, r := range replicas {
 		switch {
@@ -131,7 +142,12 @@ func (c *catalog) list(ctx context.Context) error {
 			c.unreadable = errors.Join(c.unreadable, fmt.Errorf("collection %q: %w", r.id, failed[i]))
 		}
 	}
-	return nil
+	for id := range old {
+		if c.byID[id] == nil {
+			gone = append(gone, id)
+		}
+	}
+	return gone
 }
 
 // replicas returns those of ids, without the dropped ones, making what is new.

@@ -55,6 +55,9 @@ type Config struct {
 	// and ids of segments that are searched often. 0 means none: every list is
 	// read through Ranges.
 	ResidentBytes int64
+	// CoolAfter is how long a segment that is in memory for its use alone may go
+	// without a search before it is released. 0 means 15 min.
+	CoolAfter time.Duration
 	// MaxStaleness is how old a manifest may be before a read with consistency
 	// latest looks for a newer one. 0 means 1 s.
 	MaxStaleness time.Duration
@@ -70,6 +73,9 @@ func (c Config) withDefaults() Config {
 	c.Limits = c.Limits.WithDefaults()
 	if c.MaxStaleness == 0 {
 		c.MaxStaleness = time.Second
+	}
+	if c.CoolAfter == 0 {
+		c.CoolAfter = 15 * time.Minute
 	}
 	if c.Degraded == nil {
 		c.Degraded = func(string, string) {}
@@ -95,6 +101,9 @@ func (c Config) Validate() error {
 	if c.ResidentBytes < 0 {
 		errs = append(errs, fmt.Errorf("query: resident bytes are %d, want at least 0", c.ResidentBytes))
 	}
+	if c.CoolAfter < 0 {
+		errs = append(errs, fmt.Errorf("query: cool after is %v, want at least 0", c.CoolAfter))
+	}
 	if c.MaxStaleness < 0 {
 		errs = append(errs, fmt.Errorf("query: max staleness is %v, want at least 0", c.MaxStaleness))
 	}
@@ -111,6 +120,7 @@ type Service struct {
 	catalog  *catalog
 	filters  *lru.Cache[filterKey, rowSet]
 	searches *telemetry.Search
+	workers  *telemetry.Workers
 	resident *residents
 	// background ends when the service is closed; refreshes that no request
 	// waits for run under it.
@@ -168,10 +178,9 @@ func New(cfg Config) (*Service, error) {
 	if s.filters, err = lru.New[filterKey, rowSet](filterCacheEntries); err != nil {
 		return nil, err
 	}
-	if s.resident, err = newResidents(s, s.cfg.ResidentBytes); err != nil {
-		return nil, err
-	}
+	s.resident = newResidents(s, s.cfg.ResidentBytes)
 	s.searches = telemetry.NewSearch(s.cfg.Registerer)
+	s.workers = telemetry.NewWorkers(s.cfg.Registerer)
 	s.background, s.stop = context.WithCancel(context.Background())
 	s.catalog = newCatalog(s)
 	return s, nil

@@ -285,6 +285,7 @@ func (r *replica) replace(derive func(old *state) (*state, error)) error {
 		return err
 	}
 	r.state.Store(next)
+	r.service.resident.show(next.view)
 	return nil
 }
 

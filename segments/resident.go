@@ -48,8 +48,13 @@ func (r *Reader) idBytes() (n int64) {
 }
 
 // LoadResident reads the posting lists and ids of the segment into memory,
-// ResidentSize zeroed bytes aligned to 64, which the result is made of.
-func (v *View) LoadResident(ctx context.Context, segment int, memory []byte) (*Resident, error) {
+// ResidentSize zeroed bytes aligned to 64, which the result is made of. It calls
+// between, which may be nil, between reads: what loads in the background can
+// wait there for what must not.
+func (v *View) LoadResident(ctx context.Context, segment int, memory []byte, between func()) (*Resident, error) {
+	if between == nil {
+		between = func() {}
+	}
 	r := v.Segments[segment].Reader
 	if r.postings == nil || int64(len(memory)) != r.ResidentSize() || r.idBytes() > math.MaxUint32 {
 		return nil, fmt.Errorf("keep segment %q in memory: %d bytes, want %d, and at most %d of ids", r.segment.ID, len(memory), r.ResidentSize(), uint32(math.MaxUint32))
@@ -60,6 +65,7 @@ func (v *View) LoadResident(ctx context.Context, segment int, memory []byte) (*R
 	res.idStarts = memory[end:][:4*(int(r.footer.rows)+1)]
 	res.ids = memory[int(end)+len(res.idStarts):]
 	for first := 0; first < len(r.footer.lists); first += listsAtOnce {
+		between()
 		refs := make([]ListRef, min(listsAtOnce, len(r.footer.lists)-first))
 		for i := range refs {
 			refs[i] = ListRef{Segment: segment, List: uint32(first + i)}
@@ -72,15 +78,21 @@ func (v *View) LoadResident(ctx context.Context, segment int, memory []byte) (*R
 			copy(res.List(uint32(first+i)), b)
 		}
 	}
-	return res, res.loadIDs(ctx, r)
+	return res, res.loadIDs(ctx, r, between)
 }
+
+// idBlocksBetween is how many blocks of ids are read between two waits.
+const idBlocksBetween = 64
 
 // loadIDs turns the id table, which is sorted by id, into one by ordinal. It
 // reads the table twice: for the lengths, and for the ids.
-func (res *Resident) loadIDs(ctx context.Context, r *Reader) error {
+func (res *Resident) loadIDs(ctx context.Context, r *Reader, between func()) error {
 	le := binary.LittleEndian
 	each := func(fn func(ordinal uint32, id []byte)) error {
 		for n := range r.footer.fences {
+			if n%idBlocksBetween == 0 {
+				between()
+			}
 			blocks, err := r.idBlocks(ctx, []int{n})
 			if err != nil {
 				return err

@@ -22,7 +22,7 @@ func TestResidentHasEveryListAndID(t *testing.T) {
 			t.Fatal(err)
 		}
 		memory := make([]byte, v.Segments[0].ResidentSize())
-		res, err := v.LoadResident(t.Context(), 0, memory)
+		res, err := v.LoadResident(t.Context(), 0, memory, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestResidentHasEveryListAndID(t *testing.T) {
 				t.Fatalf("%v: row %d is %q, want %q", kind, ordinal, got, rows.IDs[in])
 			}
 		}
-		if _, err := v.LoadResident(t.Context(), 0, memory[1:]); err == nil {
+		if _, err := v.LoadResident(t.Context(), 0, memory[1:], nil); err == nil {
 			t.Errorf("%v: loaded into too little memory", kind)
 		}
 	}
@@ -46,7 +46,7 @@ func TestResidentHasEveryListAndID(t *testing.T) {
 	if n := v.Segments[0].ResidentSize(); n != 0 {
 		t.Errorf("an exact segment wants %d bytes", n)
 	}
-	if _, err := v.LoadResident(t.Context(), 0, nil); err == nil {
+	if _, err := v.LoadResident(t.Context(), 0, nil, nil); err == nil {
 		t.Error("an exact segment was loaded")
 	}
 }

@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,7 +60,7 @@ func NewCollectionSize(reg prometheus.Registerer) *CollectionSize {
 		Name: "akidb_collection_size_vectors",
 		Help: "Rows of a collection, unflushed ones included, deleted ones not.",
 	}, []string{"collection"})}
-	reg.MustRegister(c.vectors)
+	c.vectors = registered(reg, c.vectors)
 	return c
 }
 
@@ -70,6 +72,19 @@ func (c *CollectionSize) Set(collection string, vectors int64) {
 // Remove forgets a collection that was deleted.
 func (c *CollectionSize) Remove(collection string) { c.vectors.DeleteLabelValues(collection) }
 
+// registered is c, or what the registry has under its name already: in a process
+// of several roles they share it.
+func registered[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	err := reg.Register(c)
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		return there.ExistingCollector.(C)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("BUG: %v", err))
+	}
+	return c
+}
+
 // Workers counts the runs of background work (flush, compaction, …).
 type Workers struct{ runs *prometheus.CounterVec }
 
@@ -79,7 +94,7 @@ func NewWorkers(reg prometheus.Registerer) *Workers {
 		Name: "akidb_background_worker_runs_total",
 		Help: "Runs of background work that ended, by result: ok or error.",
 	}, []string{"worker", "result"})}
-	reg.MustRegister(w.runs)
+	w.runs = registered(reg, w.runs)
 	return w
 }
 

@@ -115,7 +115,7 @@ func (x *index) load(ctx context.Context, view *segments.View, set *dataset.Set)
 	if err != nil {
 		return err
 	}
-	if x.resident, err = view.LoadResident(ctx, 0, memory); err != nil {
+	if x.resident, err = view.LoadResident(ctx, 0, memory, nil); err != nil {
 		return err
 	}
 	if memory, err = x.reserve(4 * set.Rows * set.Dim); err != nil {
