@@ -175,6 +175,9 @@ func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := c.afford(ctx, rs, missing); err != nil {
+		return nil, err
+	}
 	flights := c.board(ctx, usage, rs, missing)
 	defer c.leave(flights)
 	for n, f := range flights {

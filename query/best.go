@@ -22,8 +22,9 @@ type hit struct {
 // as near as the k-th: which of those belong to the answer depends on their
 // ids, which are read last.
 type best struct {
-	k    int
-	hits []hit
+	k      int
+	within float32 // rows further away than this do not belong to the answer
+	hits   []hit
 	// worst is the k-th distance as of the last prune, valid once full.
 	worst float32
 	full  bool
@@ -32,7 +33,7 @@ type best struct {
 
 // add offers a hit.
 func (b *best) add(h hit) {
-	if b.full && h.distance > b.worst {
+	if !b.near(h.distance) {
 		return
 	}
 	b.hits = append(b.hits, h)
@@ -43,7 +44,9 @@ func (b *best) add(h hit) {
 }
 
 // near reports whether a row at this distance could still belong to the answer.
-func (b *best) near(distance float32) bool { return !b.full || distance <= b.worst }
+func (b *best) near(distance float32) bool {
+	return distance <= b.within && (!b.full || distance <= b.worst)
+}
 
 // prune drops what is further than the k-th.
 func (b *best) prune() {

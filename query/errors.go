@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/token"
 	"github.com/akidb/akidb/segments/blob"
@@ -46,9 +47,12 @@ func unavailable(message string, err error) error {
 // asHTTP turns what a read ended with into what the client is told.
 func asHTTP(err error) error {
 	var known *httpapi.Error
+	var over *cache.OverBudgetError
 	switch {
 	case err == nil, errors.As(err, &known):
 		return err
+	case errors.As(err, &over):
+		return overBudget(over)
 	case errors.Is(err, context.DeadlineExceeded):
 		return httpapi.Unavailable("timeout", retryAfter, "the request took longer than it was allowed").WithCause(err).
 			WithHint("raise timeout_ms, or ask for less: a lower k, target_recall or limit")

@@ -28,9 +28,16 @@ type Result struct {
 	Version  uint64         `json:"version,omitzero"`
 }
 
-// SearchResponse answers one search.
+// Group is the best results of one group.
+type Group struct {
+	Value   jsontext.Value `json:"group"`
+	Results []Result       `json:"results"`
+}
+
+// SearchResponse answers one search: with results, or, where group_by was given, with groups.
 type SearchResponse struct {
-	Results         []Result `json:"results"`
+	Results         []Result `json:"results,omitzero"`
+	Groups          []Group  `json:"groups,omitzero"`
 	TookMs          float64  `json:"took_ms"`
 	ManifestVersion uint64   `json:"manifest_version"`
 	Usage           usage    `json:"usage"`
@@ -56,6 +63,7 @@ func (s *Service) Search(ctx context.Context, collection string, req *SearchRequ
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	ctx = withBudget(ctx, []ask{a})
 	var resp *SearchResponse
 	served, err := s.on(ctx, collection, a.freshness, func(ctx context.Context, r *replica, st *state) error {
 		answers, err := s.answer(ctx, r, st, []ask{a}, func(int) string { return "vector" })
@@ -105,6 +113,7 @@ func (s *Service) SearchBatch(ctx context.Context, collection string, reqs []Sea
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	ctx = withBudget(ctx, asks)
 	responses := make([]SearchResponse, len(asks))
 	served, err := s.on(ctx, collection, want, func(ctx context.Context, r *replica, st *state) error {
 		g, ctx := errgroup.WithContext(ctx)
@@ -139,7 +148,7 @@ func (s *Service) parseBatch(reqs []SearchRequest) (asks []ask, want Freshness, 
 		}
 		want = strictest(want, asks[i].freshness)
 		timeout = max(timeout, asks[i].timeout)
-		if results += asks[i].k; results > maxBatchResults {
+		if results += asks[i].rows(); results > maxBatchResults {
 			return nil, want, 0, httpapi.Unprocessable("out_of_range", "searches", "searches ask for more than %d results together", maxBatchResults).
 				WithHint("lower k, or send several batches")
 		}
@@ -184,11 +193,23 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 		if err := s.resolveVector(ctx, st, &asks[i], field(i)); err != nil {
 			return nil, err
 		}
-		searches[i] = asks[i].search
+		searches[i] = asks[i].first()
 	}
-	hits, runs, err := s.searchAll(ctx, st, searches)
+	find := func(ctx context.Context, searches []search) ([][]hit, []*run, error) {
+		return s.searchAll(ctx, st, searches)
+	}
+	hits, runs, err := find(ctx, searches)
 	if err != nil {
 		return nil, err
+	}
+	grouped := make([][]*group, len(asks))
+	for i := range asks {
+		if asks[i].group == nil {
+			continue
+		}
+		if grouped[i], err = asks[i].groupSearch(ctx, find, hits[i], runs[i]); err != nil {
+			return nil, err
+		}
 	}
 	took := s.cfg.Now().Sub(began)
 	tier := tierOf(&used)
@@ -198,34 +219,47 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 		u := runs[i].usage
 		u.StoreGets, u.StoreBytes, u.HitRatio, u.Cache = used.StoreGets.Load(), used.StoreBytes.Load(), used.HitRatio(), tier
 		s.searches.Observe(string(tier), asks[i].mode(), took)
-		out[i] = respond(&asks[i], runs[i], hits[i], u, took)
+		out[i] = respond(&asks[i], runs[i], u, took)
+		if asks[i].group == nil {
+			out[i].Results = results(&asks[i], runs[i].metric, hits[i])
+			continue
+		}
+		out[i].Groups = make([]Group, len(grouped[i]))
+		for j, g := range grouped[i] {
+			out[i].Groups[j] = Group{g.value, results(&asks[i], runs[i].metric, g.hits)}
+		}
 	}
 	return out, nil
 }
 
-// respond is the answer to one search.
-func respond(a *ask, run *run, hits []hit, u usage, took time.Duration) SearchResponse {
+// respond is the answer to one search, but for what was found.
+func respond(a *ask, run *run, u usage, took time.Duration) SearchResponse {
 	resp := SearchResponse{
-		Results: make([]Result, len(hits)), Usage: u, ManifestVersion: run.st.snapshot().Version,
+		Usage: u, ManifestVersion: run.st.snapshot().Version,
 		TookMs: math.Round(float64(took.Microseconds())) / 1000,
-	}
-	for i, h := range hits {
-		res := Result{ID: h.id, Score: run.metric.ScoreOf(h.distance)}
-		if a.want.metadata {
-			res.Metadata = jsonOrNull(h.metadata)
-		}
-		if a.want.vector {
-			res.Vector = h.vector
-		}
-		if a.want.version {
-			res.Version = h.version
-		}
-		resp.Results[i] = res
 	}
 	if a.explain {
 		resp.Explain = run.stages
 	}
 	return resp
+}
+
+// results are hits as the client asked to see them.
+func results(a *ask, metric ivfpq.Metric, hits []hit) []Result {
+	out := make([]Result, len(hits))
+	for i, h := range hits {
+		out[i] = Result{ID: h.id, Score: metric.ScoreOf(h.distance)}
+		if a.want.metadata {
+			out[i].Metadata = jsonOrNull(h.metadata)
+		}
+		if a.want.vector {
+			out[i].Vector = h.vector
+		}
+		if a.want.version {
+			out[i].Version = h.version
+		}
+	}
+	return out
 }
 
 // tierOf says where a search found its data: hot when all of it was in memory.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 	"unicode/utf8"
 
@@ -39,6 +40,11 @@ type SearchRequest struct {
 	AsOf         jsontext.Value `json:"as_of"`
 	TimeoutMs    *int           `json:"timeout_ms"`
 	Explain      bool           `json:"explain"`
+
+	ScoreThreshold *float64 `json:"score_threshold"`
+	GroupBy        *string  `json:"group_by"`
+	GroupSize      *int     `json:"group_size"`
+	MaxStoreGets   *int64   `json:"max_store_gets"`
 }
 
 // ask is a search request, checked as far as it can be without the collection.
@@ -48,6 +54,22 @@ type ask struct {
 	freshness Freshness
 	timeout   time.Duration
 	explain   bool
+	group     *grouping // nil for results one by one
+	// maxStoreGets is nil for any number of reads of the store.
+	maxStoreGets *int64
+
+	filterText   jsontext.Value // nil for none
+	filterLimits columns.FilterLimits
+}
+
+// first is what is searched for first: what is asked for, or more of it where
+// rows are put into groups by their metadata.
+func (a *ask) first() search {
+	q := a.search
+	if a.group != nil {
+		q.k, q.want.metadata = a.group.rows(a.k), true
+	}
+	return q
 }
 
 // parse checks everything but the vector's dimension.
@@ -89,6 +111,23 @@ func (s *Service) parse(req *SearchRequest) (ask, error) {
 	if a.filter, err = s.parseFilter(req.Filter); err != nil {
 		return a, err
 	}
+	if a.filter != nil {
+		a.filterText, a.filterLimits = req.Filter, s.filterLimits()
+	}
+	if t := req.ScoreThreshold; t != nil {
+		threshold := float32(*t) // as scores are, so that one read from an answer is met by its row
+		if math.IsInf(float64(threshold), 0) {
+			return a, httpapi.Unprocessable("not_finite", "score_threshold", "score_threshold is %v, which does not fit a float32", *t)
+		}
+		a.threshold = &threshold
+	}
+	if a.group, err = s.parseGrouping(req.GroupBy, req.GroupSize, a.k); err != nil {
+		return a, err
+	}
+	if n := req.MaxStoreGets; n != nil && *n < 0 {
+		return a, httpapi.Unprocessable("out_of_range", "max_store_gets", "max_store_gets is %d, want 0 or more", *n)
+	}
+	a.maxStoreGets = req.MaxStoreGets
 	a.freshness, err = parseFreshness(req.Consistency, req.Token, req.AsOf)
 	return a, err
 }
@@ -114,14 +153,23 @@ func parseInclude(include *[]string) (want included, err error) {
 	return want, nil
 }
 
+func (s *Service) filterLimits() columns.FilterLimits {
+	return columns.FilterLimits{Clauses: s.cfg.Limits.FilterClauses, Depth: s.cfg.Limits.FilterDepth}
+}
+
 func (s *Service) parseFilter(text jsontext.Value) (*filter, error) {
 	if len(text) == 0 || text.Kind() == 'n' {
 		return nil, nil
 	}
+	return newFilter(text, s.filterLimits())
+}
+
+// newFilter returns nil for a filter that all rows pass. It compacts text.
+func newFilter(text jsontext.Value, limits columns.FilterLimits) (*filter, error) {
 	if err := text.Compact(); err != nil {
 		return nil, fmt.Errorf("compact filter: %w", err)
 	}
-	f, err := columns.ParseFilter(text, columns.FilterLimits{Clauses: s.cfg.Limits.FilterClauses, Depth: s.cfg.Limits.FilterDepth})
+	f, err := columns.ParseFilter(text, limits)
 	var bad *columns.FilterError
 	if errors.As(err, &bad) {
 		return nil, httpapi.BadRequest("invalid_filter", bad.Path, "%s", bad.Error())

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,8 +20,17 @@ type search struct {
 	filter       *filter // nil for none
 	exact        bool
 	targetRecall float32
-	nprobe       int // 0: chosen by targetRecall
+	nprobe       int      // 0: chosen by targetRecall
+	threshold    *float32 // the least score wanted, under l2 the greatest; nil for any
 	want         included
+}
+
+// within is the greatest distance wanted.
+func (q *search) within(metric ivfpq.Metric) float32 {
+	if q.threshold == nil {
+		return float32(math.Inf(1))
+	}
+	return metric.ScoreOf(*q.threshold) // which is its own inverse
 }
 
 // usage is what a search cost.
@@ -65,7 +75,7 @@ func (s *Service) searchAll(ctx context.Context, st *state, searches []search) (
 	}
 	runs, through := make([]*run, len(searches)), make([]*listSearch, len(searches))
 	for i, q := range searches {
-		r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k}, began: s.cfg.Now()}
+		r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k, within: q.within(metric)}, began: s.cfg.Now()}
 		defer r.release()
 		if through[i], err = r.begin(ctx); through[i] != nil {
 			defer through[i].release()
