@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/akidb/akidb/segments/blob"
 	"golang.org/x/sync/semaphore"
@@ -84,12 +85,12 @@ func (c Config) Validate() error {
 type Cache struct {
 	config Config
 	store  blob.Store
-	shelf  *shelf
+	ram    *ram
 	slots  *semaphore.Weighted // of reads of the store
 	count  counters
 
 	mu      sync.Mutex
-	flights map[blob.Range]*flight // under way and still wanted
+	flights map[blob.Range]*flight // by range without role; under way and still wanted
 	jobs    sync.WaitGroup
 }
 
@@ -108,7 +109,7 @@ func New(config Config, store blob.Store) (*Cache, error) {
 		flights: map[blob.Range]*flight{},
 	}
 	var err error
-	if c.shelf, err = newShelf(config, &c.count); err != nil {
+	if c.ram, err = newRAM(config, &c.count, time.Now); err != nil {
 		return nil, fmt.Errorf("new cache of %d bytes: %w", config.Bytes, err)
 	}
 	return c, nil
@@ -118,14 +119,14 @@ func New(config Config, store blob.Store) (*Cache, error) {
 // notice it; none may be under way that is still wanted, and none may follow.
 func (c *Cache) Close() {
 	c.jobs.Wait()
-	c.shelf.close()
+	c.ram.close()
 }
 
 // ReadRange implements blob.RangeReader. The bytes are shared with the cache
 // and with other callers: nobody may write to them.
 func (c *Cache) ReadRange(ctx context.Context, r blob.Range) ([]byte, error) {
-	if b, ok := c.shelf.get(r); ok {
-		c.count.hit(usageOf(ctx), r)
+	if b, ok := c.ram.get(r); ok {
+		c.count.hit(UsageOf(ctx), r)
 		return b, nil
 	}
 	bs, err := c.readRanges(ctx, []blob.Range{r}, false)
@@ -146,10 +147,10 @@ func (c *Cache) ReadRanges(ctx context.Context, rs []blob.Range) ([][]byte, erro
 	return c.readRanges(ctx, rs, true)
 }
 
-// readRanges looks on the shelf only if look says so, so that a range is not
+// readRanges looks in memory only if look says so, so that a range is not
 // counted twice by the admission policy.
 func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][]byte, error) {
-	usage := usageOf(ctx)
+	usage := UsageOf(ctx)
 	out := make([][]byte, len(rs))
 	var missing []int // into rs
 	for i, r := range rs {
@@ -162,7 +163,7 @@ func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][
 		}
 		if look {
 			var ok bool
-			if out[i], ok = c.shelf.get(r); ok {
+			if out[i], ok = c.ram.get(r); ok {
 				c.count.hit(usage, r)
 				continue
 			}
@@ -180,6 +181,7 @@ func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][
 	}
 	flights := c.board(ctx, usage, rs, missing)
 	defer c.leave(flights)
+	defer usage.endWait(usage.beginWait())
 	for n, f := range flights {
 		select {
 		case <-f.done:

@@ -109,7 +109,7 @@ func TestHitAfterMiss(t *testing.T) {
 		if err != nil || !bytes.Equal(got, content[1000:6000]) {
 			t.Fatalf("got %d bytes, %v", len(got), err)
 		}
-		c.shelf.blocks.Wait()
+		c.ram.settle()
 	}
 	if store.count() != 1 || usage.Hits.Load() != 1 || usage.Misses.Load() != 1 || usage.HitBytes.Load() != 5000 ||
 		usage.StoreGets.Load() != 1 || usage.StoreBytes.Load() != 5000 || usage.HitRatio() != 0.5 {
@@ -137,7 +137,7 @@ func TestHitDoesNotAllocate(t *testing.T) {
 		}
 	}
 	read()
-	c.shelf.blocks.Wait()
+	c.ram.settle()
 	// The policy's ring buffers are allocated now and then.
 	if n := testing.AllocsPerRun(1000, read); n >= 1 {
 		t.Errorf("got %v allocations a hit, want 0", n)
@@ -213,12 +213,12 @@ func TestCorruption(t *testing.T) {
 				t.Errorf("got %d reads, want %d", store.count(), test.reads)
 			}
 			c.jobs.Wait()
-			c.shelf.blocks.Wait()
-			if _, kept := c.shelf.get(rs[0]); kept != test.healed {
+			c.ram.settle()
+			if _, kept := c.ram.get(rs[0]); kept != test.healed {
 				t.Errorf("kept: %v, want %v", kept, test.healed)
 			}
 			for _, r := range rs[1:] { // the neighbours are none the worse
-				if _, kept := c.shelf.get(r); !kept {
+				if _, kept := c.ram.get(r); !kept {
 					t.Errorf("%s was not kept", r)
 				}
 			}
@@ -369,8 +369,8 @@ func TestSmallCaches(t *testing.T) {
 		c, store, content := setup(t, Config{Bytes: size})
 		for range 3 {
 			mustRead(t, c, rangeOf("a", content, 0, 4096), content[:4096])
-			if c.shelf.blocks != nil {
-				c.shelf.blocks.Wait()
+			if c.ram.blocks.blocks != nil {
+				c.ram.settle()
 			}
 		}
 		if s := c.Stats(); s.Bytes > size || store.count() != 3 {
@@ -391,20 +391,20 @@ func TestAdmission(t *testing.T) {
 		for i := range 40 {
 			mustRead(t, c, block(i), content[blockBytes*i:][:blockBytes])
 		}
-		c.shelf.blocks.Wait()
+		c.ram.settle()
 	}
 	hot := block(200)
 	for range 2000 {
 		mustRead(t, c, hot, content[blockBytes*200:][:blockBytes])
-		c.shelf.blocks.Wait()
+		c.ram.settle()
 		if used := c.Stats().Bytes; used > budget {
 			t.Fatalf("%d bytes kept, want at most %d", used, budget)
 		}
 	}
-	if _, kept := c.shelf.get(hot); !kept {
+	if _, kept := c.ram.get(hot); !kept {
 		t.Error("a block asked for 2000 times was never admitted")
 	}
-	if n, b := c.shelf.waiting.Load(), c.shelf.waitingBytes.Load(); n != 0 || b != 0 {
+	if n, b := c.ram.blocks.waiting.Load(), c.ram.blocks.waitingBytes.Load(); n != 0 || b != 0 {
 		t.Errorf("%d blocks of %d bytes are said to wait, want none", n, b)
 	}
 	if c.Stats().Bytes == 0 {
@@ -485,7 +485,7 @@ func BenchmarkHit(b *testing.B) {
 	if _, err := c.ReadRange(ctx, r); err != nil {
 		b.Fatal(err)
 	}
-	c.shelf.blocks.Wait()
+	c.ram.settle()
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := c.ReadRange(ctx, r); err != nil {

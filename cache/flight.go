@@ -42,10 +42,10 @@ func (c *Cache) board(ctx context.Context, usage *Usage, rs []blob.Range, missin
 	var made []*flight
 	c.mu.Lock()
 	for n, i := range missing {
-		f := c.flights[rs[i]]
+		f := c.flights[rs[i].Bytes()]
 		if f == nil {
 			f = &flight{of: rs[i], done: make(chan struct{})}
-			c.flights[rs[i]] = f
+			c.flights[rs[i].Bytes()] = f
 			made = append(made, f)
 		}
 		f.waiters++
@@ -83,10 +83,10 @@ func (c *Cache) leave(flights []*flight) {
 // strike takes f off the list of those under way, unless it is off already,
 // and cancels its job if it was the last of it. Cache.mu is held.
 func (c *Cache) strike(f *flight) {
-	if c.flights[f.of] != f {
+	if c.flights[f.of.Bytes()] != f {
 		return
 	}
-	delete(c.flights, f.of)
+	delete(c.flights, f.of.Bytes())
 	f.job.wanted--
 	if f.job.wanted == 0 {
 		f.job.cancel()
@@ -205,11 +205,11 @@ func (c *Cache) read(j *job, key string, off int64, dst []byte) error {
 	return c.store.ReadRange(j.ctx, key, off, dst)
 }
 
-// land hands the outcome to everybody who waits. The block is offered to the
-// shelf first, so that whoever comes too late for the flight finds it there.
+// land hands the outcome to everybody who waits. The block is offered to
+// memory first, so that whoever comes too late for the flight finds it there.
 func (c *Cache) land(f *flight, b []byte, err error) {
 	if err == nil {
-		c.shelf.put(f.of, b)
+		c.ram.put(f.of, b)
 	}
 	f.bytes, f.err = b, err
 	c.mu.Lock()

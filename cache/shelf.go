@@ -8,7 +8,7 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// shelf is the memory tier: a TinyLFU admission policy over sampled LFU
+// shelf keeps blocks that compete for memory: a TinyLFU admission policy over sampled LFU
 // eviction. What that means here:
 //
 //   - Admission is a guess. A block that is asked for less often than what it
@@ -25,6 +25,8 @@ type shelf struct {
 	seed    maphash.Seed
 	largest int64 // cost of a block that is still offered
 	count   *counters
+
+	byRole [blob.RoleCount]atomic.Int64 // cost of what is kept or waits
 
 	waiting      atomic.Int64 // blocks handed over and not yet looked at
 	waitingBytes atomic.Int64
@@ -66,18 +68,19 @@ func newShelf(config Config, count *counters) (*shelf, error) {
 		Cost:               s.taken,
 		OnEvict:            func(*ristretto.Item[*block]) { count.evictions.Add(1) },
 		OnReject:           func(*ristretto.Item[*block]) { count.rejections.Add(1) },
+		OnExit:             s.gone,
 	})
 	return s, err
 }
 
-func (s *shelf) key(r blob.Range) uint64 { return maphash.Comparable(s.seed, r) }
+func (s *shelf) key(r blob.Range) uint64 { return maphash.Comparable(s.seed, r.Bytes()) }
 
 func (s *shelf) get(r blob.Range) ([]byte, bool) {
 	if s.blocks == nil {
 		return nil, false
 	}
 	b, ok := s.blocks.Get(s.key(r))
-	if !ok || b.of != r {
+	if !ok || b.of.Bytes() != r.Bytes() {
 		return nil, false
 	}
 	return b.bytes, true
@@ -89,12 +92,46 @@ func (s *shelf) put(r blob.Range, bytes []byte) {
 	if s.blocks == nil || cost > s.largest {
 		return
 	}
+	b := &block{r, bytes}
+	s.byRole[r.Role].Add(cost)
 	n, queued := s.waiting.Add(1), s.waitingBytes.Add(cost)
 	// One block may always wait, or a small cache would never get any.
-	if n > maxWaiting || n > 1 && queued > s.maxBytes || !s.blocks.Set(s.key(r), &block{r, bytes}, 0) {
+	if n > maxWaiting || n > 1 && queued > s.maxBytes || !s.blocks.Set(s.key(r), b, 0) {
 		s.waiting.Add(-1)
 		s.waitingBytes.Add(-cost)
+		s.gone(b)
 		s.count.rejections.Add(1)
+	}
+}
+
+// gone is called for every block that is not kept, or not any more.
+func (s *shelf) gone(b *block) {
+	if b != nil { // of a block that was deleted twice
+		s.byRole[b.of.Role].Add(-costOf(len(b.bytes)))
+	}
+}
+
+// limit changes how much is kept at most. What is too much goes now, whichever
+// it is: that is rare, and waiting for newcomers that are worth more than what
+// they push out could take for ever.
+func (s *shelf) limit(bytes int64) {
+	if s.blocks == nil || s.blocks.MaxCost() == bytes {
+		return
+	}
+	s.blocks.UpdateMaxCost(bytes)
+	over := s.used() - bytes
+	if over <= 0 {
+		return
+	}
+	var out []uint64
+	s.blocks.IterValues(func(b *block) bool {
+		out = append(out, s.key(b.of))
+		over -= costOf(len(b.bytes))
+		return over <= 0
+	})
+	for _, key := range out {
+		s.blocks.Del(key)
+		s.count.evictions.Add(1)
 	}
 }
 

@@ -123,7 +123,7 @@ func TestCoalescing(t *testing.T) {
 		usage.Misses.Load() != 6 || usage.Joined.Load() != 1 {
 		t.Errorf("got reads %v, usage %+v", store.reads, usage)
 	}
-	c.shelf.blocks.Wait()
+	c.ram.settle()
 	if _, err := c.ReadRanges(t.Context(), rs); err != nil || store.count() != 3 {
 		t.Errorf("again: %v after %d reads, want no more", err, store.count())
 	}
@@ -142,8 +142,8 @@ func TestBadNeighbour(t *testing.T) {
 		t.Errorf("got %v, want unexpected EOF", err)
 	}
 	c.jobs.Wait()
-	c.shelf.blocks.Wait()
-	if _, kept := c.shelf.get(good); !kept {
+	c.ram.settle()
+	if _, kept := c.ram.get(good); !kept {
 		t.Error("the good range was not kept")
 	}
 }

@@ -16,6 +16,45 @@ type Usage struct {
 	Joined     atomic.Int64 // of those, the ones somebody was already reading
 	StoreGets  atomic.Int64 // reads of the store this caller began
 	StoreBytes atomic.Int64 // that they asked for, gaps included
+
+	// Rounds is how many round trips to the store the caller's work took, one
+	// after the other: the most waits for the store of which each began after
+	// the one before it had ended. A wait is what a call of ReadRange or
+	// ReadRanges spends on ranges that are not at hand. Waits that overlap, such
+	// as those of goroutines that work side by side, do not add up, unless one
+	// of them begins when another is over already: it might have needed its
+	// answer. So goroutines that take turns count as more rounds than they are,
+	// never as fewer. A read that is repeated within a wait, because it came
+	// back damaged, does not count again.
+	Rounds atomic.Int64
+	ended  atomic.Int64 // the latest round that a wait which has ended was in
+}
+
+// beginWait returns the round in which a wait that begins now is: the one after
+// all that have ended. u may be nil.
+func (u *Usage) beginWait() (round int64) {
+	if u == nil {
+		return 0
+	}
+	round = u.ended.Load() + 1
+	raise(&u.Rounds, round)
+	return round
+}
+
+func (u *Usage) endWait(round int64) {
+	if u != nil {
+		raise(&u.ended, round)
+	}
+}
+
+// raise makes a at least n.
+func raise(a *atomic.Int64, n int64) {
+	for {
+		now := a.Load()
+		if now >= n || a.CompareAndSwap(now, n) {
+			return
+		}
+	}
 }
 
 // HitRatio is the part of the ranges that was in memory, 1 if none was asked for.
@@ -35,7 +74,8 @@ func WithUsage(ctx context.Context, u *Usage) context.Context {
 	return context.WithValue(ctx, usageKey{}, u)
 }
 
-func usageOf(ctx context.Context) *Usage {
+// UsageOf is what the reads under ctx are added to; nil if nothing is.
+func UsageOf(ctx context.Context) *Usage {
 	u, _ := ctx.Value(usageKey{}).(*Usage)
 	return u
 }
@@ -51,7 +91,9 @@ type Stats struct {
 	Evictions  int64
 	Rejections int64 // blocks that were offered and not admitted
 	Inflight   int64 // reads of the store under way
-	Bytes      int64 // kept now, what it costs to keep them included
+	Bytes      int64 // kept in memory now, what it costs to keep them included
+	// RoleBytes are the same by role, with those that wait for admission.
+	RoleBytes [blob.RoleCount]int64
 }
 
 // counters are the Stats that are counted along the way.
@@ -101,6 +143,7 @@ func (c *Cache) Stats() Stats {
 		Evictions:  c.count.evictions.Load(),
 		Rejections: c.count.rejections.Load(),
 		Inflight:   c.count.inflight.Load(),
-		Bytes:      c.shelf.used(),
+		Bytes:      c.ram.used(),
+		RoleBytes:  c.ram.byRole(),
 	}
 }

@@ -217,7 +217,8 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 	out := make([]SearchResponse, len(asks))
 	for i := range asks {
 		u := runs[i].usage
-		u.StoreGets, u.StoreBytes, u.HitRatio, u.Cache = used.StoreGets.Load(), used.StoreBytes.Load(), used.HitRatio(), tier
+		u.StoreGets, u.StoreBytes, u.Rounds = used.StoreGets.Load(), used.StoreBytes.Load(), used.Rounds.Load()
+		u.HitRatio, u.Cache = used.HitRatio(), tier
 		s.searches.Observe(string(tier), asks[i].mode(), took)
 		out[i] = respond(&asks[i], runs[i], u, took)
 		if asks[i].group == nil {

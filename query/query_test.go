@@ -486,10 +486,10 @@ func TestSearchSaysWhatItCost(t *testing.T) {
 	var cold, hot searchAnswer
 	f.call("POST", "/collections/movies/search", body, &cold)
 	f.call("POST", "/collections/movies/search", body, &hot)
-	if cold.Usage.Cache != "cold" || cold.Usage.StoreGets == 0 || cold.Usage.StoreBytes == 0 {
+	if cold.Usage.Cache != "cold" || cold.Usage.StoreGets == 0 || cold.Usage.Rounds == 0 || cold.Usage.StoreBytes == 0 {
 		t.Errorf("first search: %+v", cold.Usage)
 	}
-	if u := hot.Usage; u.Cache != "hot" || u.StoreGets != 0 || u.HitRatio != 1 || u.Segments != 1 || u.ListsProbed == 0 || u.CodesScanned == 0 || u.Reranked == 0 {
+	if u := hot.Usage; u.Cache != "hot" || u.StoreGets != 0 || u.Rounds != 0 || u.HitRatio != 1 || u.Segments != 1 || u.ListsProbed == 0 || u.CodesScanned == 0 || u.Reranked == 0 {
 		t.Errorf("second search: %+v", u)
 	}
 	if len(hot.Explain) < 4 || len(hot.Results[0].Vector) != 4 || hot.Results[0].Metadata["a"] != 1.0 {

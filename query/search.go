@@ -41,6 +41,7 @@ type usage struct {
 	Reranked     int       `json:"reranked"` // rows scored in float32
 	StoreGets    int64     `json:"store_gets"`
 	StoreBytes   int64     `json:"store_bytes"`
+	Rounds       int64     `json:"rounds"`          // waits for the store, one after the other
 	HitRatio     float64   `json:"cache_hit_ratio"` // of bytes asked for, 1 when none were
 	Cache        info.Tier `json:"cache"`           // hot: nothing came from the store
 }
@@ -49,6 +50,7 @@ type usage struct {
 type stage struct {
 	Name   string  `json:"name"`
 	TookMs float64 `json:"took_ms"`
+	Rounds int64   `json:"rounds"` // of the searches that were answered together
 	Detail string  `json:"detail,omitempty"`
 }
 
@@ -61,6 +63,8 @@ type run struct {
 	usage   usage
 	stages  []stage
 	began   time.Time // of the current stage
+	used    *cache.Usage
+	rounds  int64 // of used, before the current stage
 	best    best
 	held    []*cache.Held[*segments.Resident] // by segment; nil for those that are not in memory
 }
@@ -75,7 +79,7 @@ func (s *Service) searchAll(ctx context.Context, st *state, searches []search) (
 	}
 	runs, through := make([]*run, len(searches)), make([]*listSearch, len(searches))
 	for i, q := range searches {
-		r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k, within: q.within(metric)}, began: s.cfg.Now()}
+		r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k, within: q.within(metric)}, began: s.cfg.Now(), used: cache.UsageOf(ctx)}
 		defer r.release()
 		if through[i], err = r.begin(ctx); through[i] != nil {
 			defer through[i].release()
@@ -145,9 +149,12 @@ func (r *run) begin(ctx context.Context) (*listSearch, error) {
 
 // stage closes a stage of the explanation.
 func (r *run) stage(name, detail string) {
-	now := r.service.cfg.Now()
-	r.stages = append(r.stages, stage{name, float64(now.Sub(r.began).Microseconds()) / 1000, detail})
-	r.began = now
+	now, rounds := r.service.cfg.Now(), int64(0)
+	if r.used != nil {
+		rounds = r.used.Rounds.Load()
+	}
+	r.stages = append(r.stages, stage{name, float64(now.Sub(r.began).Microseconds()) / 1000, rounds - r.rounds, detail})
+	r.began, r.rounds = now, rounds
 }
 
 // scanTail scores the rows that are not in the store yet, exactly.

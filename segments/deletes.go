@@ -40,7 +40,7 @@ func loadDeletes(ctx context.Context, ranges blob.RangeReader, seg manifest.Segm
 	if d.Size > maxDeleteBytes {
 		return nil, fmt.Errorf("delete vector %q has %d bytes, at most %d make sense: %w", d.Key, d.Size, maxDeleteBytes, blob.ErrCorrupt)
 	}
-	b, err := ranges.ReadRange(ctx, blob.Range{Key: d.Key, Length: int(d.Size), CRC32C: d.CRC32C})
+	b, err := ranges.ReadRange(ctx, blob.Range{Key: d.Key, Length: int(d.Size), CRC32C: d.CRC32C, Role: blob.Routing})
 	if err != nil {
 		return nil, fmt.Errorf("read delete vector: %w", err)
 	}

@@ -188,7 +188,7 @@ func (r *Reader) idBlocks(ctx context.Context, numbers []int) ([]idBlock, error)
 	ranges := make([]blob.Range, len(numbers))
 	for i, n := range numbers {
 		f := r.footer.fences[n]
-		ranges[i] = blob.Range{Key: r.segment.Index.Key, Offset: f.offset, Length: int(f.length), CRC32C: f.crc32c}
+		ranges[i] = blob.Range{Key: r.segment.Index.Key, Offset: f.offset, Length: int(f.length), CRC32C: f.crc32c, Role: blob.Routing}
 	}
 	data, err := blob.ReadRanges(ctx, r.ranges, ranges)
 	if err != nil {

@@ -40,7 +40,7 @@ func loadQuantizer(ctx context.Context, ranges blob.RangeReader, q manifest.Quan
 	if q.Size > maxQuantizerBytes {
 		return fail(fmt.Errorf("%d bytes, at most %d make sense: %w", q.Size, int64(maxQuantizerBytes), blob.ErrCorrupt))
 	}
-	b, err := ranges.ReadRange(ctx, blob.Range{Key: q.Key, Length: int(q.Size), CRC32C: q.CRC32C})
+	b, err := ranges.ReadRange(ctx, blob.Range{Key: q.Key, Length: int(q.Size), CRC32C: q.CRC32C, Role: blob.Routing})
 	if err != nil {
 		return fail(err)
 	}

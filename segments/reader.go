@@ -41,7 +41,7 @@ func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, di
 		seg.Footer.Offset+int64(seg.Footer.Length) != seg.Index.Size {
 		return fail(fmt.Errorf("footer [%d,+%d) of %d bytes: %w", seg.Footer.Offset, seg.Footer.Length, seg.Index.Size, blob.ErrCorrupt))
 	}
-	b, err := ranges.ReadRange(ctx, blob.Range{Key: seg.Index.Key, Offset: seg.Footer.Offset, Length: seg.Footer.Length, CRC32C: seg.Footer.CRC32C})
+	b, err := ranges.ReadRange(ctx, blob.Range{Key: seg.Index.Key, Offset: seg.Footer.Offset, Length: seg.Footer.Length, CRC32C: seg.Footer.CRC32C, Role: blob.Routing})
 	if err != nil {
 		return fail(err)
 	}
@@ -158,7 +158,7 @@ func (r *Reader) Kind() ivfpq.Kind { return r.footer.kind }
 
 func (r *Reader) listRange(list uint32) blob.Range {
 	e := r.footer.lists[list]
-	return blob.Range{Key: r.segment.Index.Key, Offset: e.offset, Length: int(e.length), CRC32C: e.crc32c}
+	return blob.Range{Key: r.segment.Index.Key, Offset: e.offset, Length: int(e.length), CRC32C: e.crc32c, Role: blob.Posting}
 }
 
 // withSegment is r for a later manifest entry of the same segment, which can
@@ -318,6 +318,7 @@ func (r *Reader) dataBlock(n int64) blob.Range {
 		Key: r.segment.Data.Key, Offset: off,
 		Length: int(min(dataBlockSize, r.segment.Data.Size-off)),
 		CRC32C: r.footer.dataSums[n],
+		Role:   blob.Column,
 	}
 }
 

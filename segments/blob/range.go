@@ -13,13 +13,47 @@ var ErrCorrupt = errors.New("corrupt")
 // Castagnoli is the CRC32C table every checksum at rest uses.
 var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// Role is what bytes are for. It is a hint for caches: what every search begins
+// with is worth more memory than what one search in a thousand reads. A wrong
+// role costs time, never an answer.
+type Role uint8
+
+// Roles. The numbers are in the files of the disk cache and not reused.
+const (
+	Posting Role = 0 // posting lists of index.ivf; also whatever has no role
+	Column  Role = 1 // blocks of data.parquet
+	Routing Role = 2 // what tells where to look: footers, quantizers, delete vectors, id tables
+
+	RoleCount = 3
+)
+
+func (r Role) String() string {
+	switch r {
+	case Posting:
+		return "posting"
+	case Column:
+		return "column"
+	case Routing:
+		return "routing"
+	}
+	return fmt.Sprintf("role %d", uint8(r))
+}
+
 // Range names bytes of an immutable object together with what they must be.
-// Because the object never changes, a Range is also a complete cache key.
+// Because the object never changes, a Range is also a complete cache key, its
+// Role aside.
 type Range struct {
 	Key    string
 	Offset int64
 	Length int    // bytes
 	CRC32C uint32 // of exactly these bytes
+	Role   Role   // a hint, and no part of which bytes these are
+}
+
+// Bytes is r without its role: equal for two ranges of the same bytes.
+func (r Range) Bytes() Range {
+	r.Role = 0
+	return r
 }
 
 func (r Range) String() string {
