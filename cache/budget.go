@@ -47,8 +47,8 @@ func (c *Cache) afford(ctx context.Context, rs []blob.Range, missing []int) erro
 	seen := map[blob.Range]bool{}
 	c.mu.Lock()
 	for _, i := range missing {
-		if c.flights[rs[i]] == nil && !seen[rs[i]] {
-			seen[rs[i]] = true
+		if id := rs[i].Bytes(); c.flights[id] == nil && !seen[id] {
+			seen[id] = true
 			own = append(own, &flight{of: rs[i]})
 		}
 	}

@@ -22,7 +22,7 @@ func TestBudget(t *testing.T) {
 	if over, ok := errors.AsType[*OverBudgetError](err); !ok || over.Need != 3 || over.Most != 2 || store.count() != 1 {
 		t.Fatalf("got %v after %d reads, want that 3 of 2 are needed, after 1", err, store.count())
 	}
-	c.shelf.blocks.Wait()
+	c.ram.settle()
 	if _, err := c.ReadRanges(ctx, near); err != nil || store.count() != 1 {
 		t.Fatalf("%v after %d reads: what is in the cache is free", err, store.count())
 	}
