@@ -56,6 +56,7 @@ type clause struct {
 	path   keyPath
 	test   func(rawValue) bool // on values, with path
 	absent bool                // the clause holds when no value passes test, not when one does
+	keys   keyTest             // what test does, on sort keys
 	ids    map[string]struct{}
 	group  *Filter
 }
@@ -174,9 +175,10 @@ func (s *scalars) hasNot(v rawValue) bool { return !isNull(v) && !s.has(v) }
 
 // bound is one end of a range. Exactly one of its values is set.
 type bound struct {
-	holds  func(order int) bool // of the value compared with the bound
-	number *number
-	time   *time.Time
+	holds         func(order int) bool // of the value compared with the bound
+	lower, closed bool                 // gt or gte; gte or lte
+	number        *number
+	time          *time.Time
 }
 
 // interval is a range: all of its bounds must hold.
@@ -189,15 +191,7 @@ func (r interval) has(v rawValue) bool {
 			return false
 		}
 		t, ok := parseTime(text)
-		if !ok {
-			return false
-		}
-		for _, b := range r {
-			if !b.holds(t.Compare(*b.time)) {
-				return false
-			}
-		}
-		return true
+		return ok && r.holds(t)
 	}
 	n, ok := parseNumber(v)
 	if !ok {
@@ -205,6 +199,15 @@ func (r interval) has(v rawValue) bool {
 	}
 	for _, b := range r {
 		if !b.holds(n.compare(*b.number)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r interval) holds(t time.Time) bool {
+	for _, b := range r {
+		if !b.holds(t.Compare(*b.time)) {
 			return false
 		}
 	}

@@ -5,16 +5,22 @@ import (
 	"slices"
 )
 
+// valueTest is a condition on one value, on its JSON and on its sort key.
+type valueTest struct {
+	test func(rawValue) bool
+	keys keyTest
+}
+
 // parseMatch reads {"value" | "any" | "except" | "text": …} into a test of one
 // value.
-func parseMatch(v rawValue, path string) (func(rawValue) bool, *FilterError) {
+func parseMatch(v rawValue, path string) (valueTest, *FilterError) {
 	kinds := []string{"value", "any", "except", "text"}
 	m, err := members(v, path, kinds...)
 	if err != nil {
-		return nil, err
+		return valueTest{}, err
 	}
 	if len(m) != 1 {
-		return nil, problem(path, "has %d conditions, want one of %s", len(m), orList(kinds))
+		return valueTest{}, problem(path, "has %d conditions, want one of %s", len(m), orList(kinds))
 	}
 	var set scalars
 	for kind, operand := range m {
@@ -22,26 +28,26 @@ func parseMatch(v rawValue, path string) (func(rawValue) bool, *FilterError) {
 		switch kind {
 		case "value":
 			if err := set.add(operand, path); err != nil {
-				return nil, err
+				return valueTest{}, err
 			}
-			return set.sorted().has, nil
+			return set.isOne(), nil
 		case "text":
 			return parseText(operand, path)
 		}
 		if operand.kind() != '[' {
-			return nil, wantKind(path, operand, "an array")
+			return valueTest{}, wantKind(path, operand, "an array")
 		}
 		i := 0
 		for it := operand.iterate(); it.next(); i++ {
 			if err := set.add(it.value, fmt.Sprintf("%s[%d]", path, i)); err != nil {
-				return nil, err
+				return valueTest{}, err
 			}
 		}
 		if kind == "except" {
-			return set.sorted().hasNot, nil
+			return set.isNone(), nil
 		}
 	}
-	return set.sorted().has, nil
+	return set.isOne(), nil
 }
 
 func (s *scalars) add(v rawValue, path string) *FilterError {
@@ -70,36 +76,42 @@ func (s *scalars) sorted() *scalars {
 	return s
 }
 
-func parseText(v rawValue, path string) (func(rawValue) bool, *FilterError) {
+func parseText(v rawValue, path string) (valueTest, *FilterError) {
 	text, ok := v.text()
 	if !ok {
-		return nil, wantKind(path, v, "a string")
+		return valueTest{}, wantKind(path, v, "a string")
 	}
 	var words []string
 	for token := range textTokens(text) {
 		words = append(words, string(token))
 	}
 	if len(words) == 0 {
-		return nil, problem(path, "is %q, want at least one word", text)
+		return valueTest{}, problem(path, "is %q, want at least one word", text)
 	}
-	return func(v rawValue) bool {
-		text, ok := v.text()
-		return ok && hasTokens(text, words)
+	return valueTest{
+		test: func(v rawValue) bool {
+			text, ok := v.text()
+			return ok && hasTokens(text, words)
+		},
+		keys: keyTest{
+			kind: textTest, spans: []Span{kindSpan(KeyString)},
+			text: func(text []byte) bool { return hasTokens(text, words) },
+		},
 	}, nil
 }
 
 // parseRange reads {gt, gte, lt, lte} into a test of one value.
-func parseRange(v rawValue, path string) (func(rawValue) bool, *FilterError) {
+func parseRange(v rawValue, path string) (valueTest, *FilterError) {
 	names := []string{"gt", "gte", "lt", "lte"}
-	holds := []func(int) bool{
-		func(order int) bool { return order > 0 },
-		func(order int) bool { return order >= 0 },
-		func(order int) bool { return order < 0 },
-		func(order int) bool { return order <= 0 },
+	bounds := []bound{
+		{holds: func(order int) bool { return order > 0 }, lower: true},
+		{holds: func(order int) bool { return order >= 0 }, lower: true, closed: true},
+		{holds: func(order int) bool { return order < 0 }},
+		{holds: func(order int) bool { return order <= 0 }, closed: true},
 	}
 	m, err := members(v, path, names...)
 	if err != nil {
-		return nil, err
+		return valueTest{}, err
 	}
 	var r interval
 	for i, name := range names {
@@ -107,23 +119,23 @@ func parseRange(v rawValue, path string) (func(rawValue) bool, *FilterError) {
 		if !ok {
 			continue
 		}
-		b := bound{holds: holds[i]}
+		b := bounds[i]
 		if n, ok := parseNumber(operand); ok {
 			b.number = &n
 		} else if text, ok := operand.text(); !ok {
-			return nil, wantKind(path+"."+name, operand, "a number or a date-time")
+			return valueTest{}, wantKind(path+"."+name, operand, "a number or a date-time")
 		} else if t, ok := parseTime(text); ok {
 			b.time = &t
 		} else {
-			return nil, problem(path+"."+name, "is %q, want a number or an RFC 3339 date-time", text)
+			return valueTest{}, problem(path+"."+name, "is %q, want a number or an RFC 3339 date-time", text)
 		}
 		if len(r) > 0 && (r[0].time == nil) != (b.time == nil) {
-			return nil, problem(path, "mixes numbers and date-times")
+			return valueTest{}, problem(path, "mixes numbers and date-times")
 		}
 		r = append(r, b)
 	}
 	if len(r) == 0 {
-		return nil, problem(path, "has no bound, want %s", orList(names))
+		return valueTest{}, problem(path, "has no bound, want %s", orList(names))
 	}
-	return r.has, nil
+	return valueTest{r.has, r.keyTest()}, nil
 }

@@ -187,10 +187,10 @@ func (p *filterParser) clause(v rawValue, path string, depth int) (clause, *Filt
 		return p.fieldClause(m, path)
 	case "is_null":
 		keys, err := keyOnly(m["is_null"], path+".is_null")
-		return clause{path: keys, test: onElements(isNull)}, err
+		return clause{path: keys, test: onElements(isNull), keys: keyTest{spans: []Span{kindSpan(KeyNull)}}}, err
 	case "is_empty":
 		keys, err := keyOnly(m["is_empty"], path+".is_empty")
-		return clause{path: keys, test: isFilled, absent: true}, err
+		return clause{path: keys, test: isFilled, absent: true, keys: keyTest{spans: []Span{kindSpan(KeyFilled)}}}, err
 	case "has_id":
 		ids, err := parseIDs(m["has_id"], path+".has_id")
 		return clause{ids: ids}, err
@@ -248,14 +248,14 @@ func (p *filterParser) fieldClause(m map[string]rawValue, path string) (clause, 
 	if hasMatch == hasRange {
 		return clause{}, problem(path, "has a key, want either match or range with it")
 	}
-	var test func(rawValue) bool
+	var t valueTest
 	if hasMatch {
-		test, err = parseMatch(match, path+".match")
+		t, err = parseMatch(match, path+".match")
 	} else {
-		test, err = parseRange(limits, path+".range")
+		t, err = parseRange(limits, path+".range")
 	}
 	if err != nil {
 		return clause{}, err
 	}
-	return clause{path: keys, test: onElements(test)}, nil
+	return clause{path: keys, test: onElements(t.test), keys: t.keys}, nil
 }
