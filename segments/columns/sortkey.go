@@ -177,6 +177,9 @@ func (p KeyPath) Steps() []Step {
 	return out
 }
 
+// First is the path of the first so many steps.
+func (p KeyPath) First(steps int) KeyPath { return KeyPath{p.steps[:steps]} }
+
 // String is the key, the same for all ways to write it.
 func (p KeyPath) String() string {
 	var b []byte
