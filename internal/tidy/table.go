@@ -19,6 +19,7 @@ var edges = []edge{
 	{"segments/ivfpq/...", []string{"kernels/..."}},
 	{"segments/manifest/...", []string{"segments/blob/..."}},
 	{"segments/columns/...", []string{"kernels/..."}},
+	{"segments/attributes/...", []string{"segments/columns", "segments/blob"}},
 	{"segments", []string{"segments/..."}},
 	{"segments/verify", []string{"segments/..."}},
 	{"segments/inspect", []string{"segments/..."}},
@@ -54,7 +55,7 @@ var fences = []fence{
 	{module: "github.com/dgraph-io/ristretto", places: []string{"cache"}},
 	{module: "github.com/hashicorp/golang-lru", places: []string{"cache", "query"}},
 	{module: "github.com/cockroachdb/pebble/v2/vfs", places: []string{"writer/wal"}},
-	{module: "github.com/RoaringBitmap/roaring", places: []string{"segments", "segments/columns", "segments/verify", "query", "writer"}},
+	{module: "github.com/RoaringBitmap/roaring", places: []string{"segments", "segments/attributes", "segments/columns", "segments/verify", "query", "writer"}},
 
 	// The HTTP edge and what else only the rim of a process needs.
 	{module: "github.com/valyala/fasthttp", places: []string{"loadtest/search", "internal/httpapi", "internal/apidocs/...", "internal/breaker", "internal/telemetry", "query", "writer", "cmd/..."}},

@@ -73,7 +73,7 @@ type Place struct {
 
 // Path is what the directory says of a key path.
 type Path struct {
-	Name  string        // as columns.KeyPath has it
+	Name  string        // as columns.Key has it
 	Shape columns.Shape // of all that stands there
 	// Dropped: it took too much memory to be indexed. Nothing else is known then.
 	Dropped bool

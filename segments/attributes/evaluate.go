@@ -114,8 +114,8 @@ func (e *Evaluation) resolve(c *columns.Condition) (p *Path, known bool) {
 	if e.dir == nil {
 		return nil, false
 	}
-	p, known = e.dir.Find(c.Path)
-	if p != nil && p.Name != c.Path.String() && c.Absent {
+	p, known = e.dir.Find(c.Key)
+	if p != nil && p.Name != c.Key.String() && c.Absent {
 		return nil, false // which elements are filled is not known
 	}
 	return p, known
@@ -124,7 +124,7 @@ func (e *Evaluation) resolve(c *columns.Condition) (p *Path, known bool) {
 // Find returns the entry of the values that a key leads to: nil if no row has any,
 // and known is false if the index has not got them. The elements of arrays, "a[]",
 // are the values of "a" itself where a has nothing but arrays.
-func (d *Directory) Find(key columns.KeyPath) (p *Path, known bool) {
+func (d *Directory) Find(key columns.Key) (p *Path, known bool) {
 	name := key.String()
 	for _, step := range key.Steps() {
 		if step.Index >= 0 {
@@ -159,7 +159,7 @@ func (d *Directory) lookUp(name string) (p *Path, known bool) {
 }
 
 // nestedEach returns where in the path the elements of elements begin, or -1.
-func nestedEach(key columns.KeyPath) int {
+func nestedEach(key columns.Key) int {
 	steps := key.Steps()
 	for i := 1; i < len(steps); i++ {
 		if steps[i].Each && steps[i-1].Each {
@@ -170,7 +170,7 @@ func nestedEach(key columns.KeyPath) int {
 }
 
 // prefix is the text of the first so many steps.
-func prefix(key columns.KeyPath, steps int) string { return key.First(steps).String() }
+func prefix(key columns.Key, steps int) string { return key.First(steps).String() }
 
 // IDs are the ids whose rows TakeIDs wants.
 func (e *Evaluation) IDs() []string { return e.asked }

@@ -19,7 +19,7 @@ func keySpan(key []byte) Span { return Span{key, append(slices.Clone(key), 0)} }
 // Condition is a condition on the values that a path leads to, said of their sort
 // keys.
 type Condition struct {
-	Path KeyPath
+	Key Key
 	// Spans are the keys that pass, ascending and apart. With Text a key of a
 	// string has to pass that as well; there are no others then.
 	Spans []Span
@@ -75,7 +75,7 @@ func terms(clauses []clause) []Term {
 			slices.Sort(out[i].IDs)
 		default:
 			out[i].Condition = &Condition{
-				Path: KeyPath{c.path}, Spans: c.keys.spans, Text: c.keys.text, Absent: c.absent, kind: c.keys.kind, longest: c.keys.longest,
+				Key: Key{c.path}, Spans: c.keys.spans, Text: c.keys.text, Absent: c.absent, kind: c.keys.kind, longest: c.keys.longest,
 			}
 		}
 	}

@@ -148,16 +148,7 @@ func ValidKey(b []byte) bool {
 	return b[0] == KeyString
 }
 
-// KeyPath is where in a document a condition looks.
-type KeyPath struct{ steps keyPath }
-
-// ParseKeyPath reads a key as filters have it, see [Filter].
-func ParseKeyPath(key string) (KeyPath, error) {
-	steps, err := parseKeyPath(key)
-	return KeyPath{steps}, err
-}
-
-// Step goes to the member called Name of an object, or, with Each, to every
+// Step of a key goes to the member called Name of an object, or, with Each, to every
 // element of an array, or else to the element numbered Index.
 type Step struct {
 	Name  string
@@ -165,10 +156,10 @@ type Step struct {
 	Index int // -1 unless it is one element
 }
 
-// Steps are the steps of the path, outermost first.
-func (p KeyPath) Steps() []Step {
-	out := make([]Step, len(p.steps))
-	for i, s := range p.steps {
+// Steps are the steps of the key, outermost first.
+func (k Key) Steps() []Step {
+	out := make([]Step, len(k.path))
+	for i, s := range k.path {
 		out[i] = Step{Name: s.name, Each: s.each, Index: -1}
 		if !s.each {
 			out[i].Index = s.index
@@ -177,13 +168,13 @@ func (p KeyPath) Steps() []Step {
 	return out
 }
 
-// First is the path of the first so many steps.
-func (p KeyPath) First(steps int) KeyPath { return KeyPath{p.steps[:steps]} }
+// First is the key of the first so many steps.
+func (k Key) First(steps int) Key { return Key{k.path[:steps]} }
 
 // String is the key, the same for all ways to write it.
-func (p KeyPath) String() string {
+func (k Key) String() string {
 	var b []byte
-	for i, s := range p.steps {
+	for i, s := range k.path {
 		switch {
 		case s.each:
 			b = append(b, "[]"...)
@@ -208,12 +199,12 @@ func AppendKeyName(dst []byte, name string) []byte {
 	return append(dst, name...)
 }
 
-// Keys hands the sort keys of the booleans, numbers and strings that the path
-// leads to in a row's metadata to yield, those of arrays one by one, until it
-// returns false. A key is valid until yield returns, and may come twice.
-func (p KeyPath) Keys(metadata []byte, yield func(key []byte) bool) {
+// SortKeys hands the sort keys of the booleans, numbers and strings that k leads
+// to in a row's metadata to yield, those of arrays one by one, until it returns
+// false. A key is valid until yield returns, and may come twice.
+func (k Key) SortKeys(metadata []byte, yield func(key []byte) bool) {
 	var key []byte
-	p.steps.any(rawDocument(metadata), onElements(func(v rawValue) bool {
+	k.path.any(rawDocument(metadata), onElements(func(v rawValue) bool {
 		key = appendSortKey(key[:0], v)
 		return key[0] >= KeyFalse && key[0] <= KeyString && !yield(key)
 	}))

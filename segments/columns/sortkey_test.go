@@ -76,10 +76,10 @@ func TestKeyPathsHaveOneText(t *testing.T) {
 	for given, want := range map[string]string{
 		"a": "a", `"a".b`: "a.b", `"a.b".c`: `"a.b".c`, `a[]."b"`: "a[].b", "a[007]": "a[7]", `""`: `""`, `"x[]"`: `"x[]"`,
 	} {
-		p, err := ParseKeyPath(given)
+		p, err := ParseKey(given)
 		require.NoError(t, err)
 		require.Equal(t, want, p.String())
-		again, err := ParseKeyPath(p.String())
+		again, err := ParseKey(p.String())
 		require.NoError(t, err)
 		require.Equal(t, p, again)
 	}
@@ -129,7 +129,9 @@ func (p *printer) Value(place int, key []byte) {
 	}
 	fmt.Fprintf(p, "%s %d %s\n", p.names[place], key[0], AppendKeyJSON(nil, key))
 }
-func (p *printer) Shape(place int, shape Shape) { fmt.Fprintf(p, "%s shape %d\n", p.names[place], shape) }
+func (p *printer) Shape(place int, shape Shape) {
+	fmt.Fprintf(p, "%s shape %d\n", p.names[place], shape)
+}
 
 func TestWalk(t *testing.T) {
 	p := &printer{names: []string{""}}
