@@ -164,6 +164,11 @@ func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.In
 	if err := w.writeAligned(blocks); err != nil {
 		return err
 	}
+	about, err := b.writeAttributes(ctx, w, rows)
+	if err != nil {
+		return err
+	}
+	more = append(more, about)
 	props := properties{
 		rows: uint32(rows.Len()), dim: uint32(cfg.Dim), metric: cfg.Metric, kind: index.Kind, listCount: uint32(len(index.Lists)),
 		listsEnd: listsEnd, dataSize: b.data.Size, residual: index.Residual,

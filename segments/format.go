@@ -16,7 +16,7 @@ import (
 //
 //	1  first: one quantizer a segment, sign codes, no spill
 //	2  quantizers shared by segments, spilled rows, factors as halves
-//	3  places of the pages of data.parquet
+//	3  places of the pages of data.parquet, attributes
 const (
 	Version        = 3
 	ReadMinVersion = 1
@@ -58,6 +58,11 @@ const (
 	tagDataSums    = 6 // CRC32C of every block of data.parquet
 	tagQuantizer   = 7 // of a flat index, which shares none
 	tagPages       = 8 // from version 3, may be missing: where the pages of data.parquet lie
+
+	// From version 3, one of them or none: the directory of the attributes, or
+	// where it lies.
+	tagAttributes     = 9
+	tagAttributePlace = 10
 )
 
 // ErrUnsupported: the file was written by a version this one does not know.
@@ -99,6 +104,9 @@ type footer struct {
 	fences      []fence
 	dataSums    []uint32
 	pages       []byte // layout of data.parquet; nil in a file without
+	attributes  []byte // directory; nil in a file without, or if it lies apart
+	// attributesAt is where it lies if it lies apart, without the object's key.
+	attributesAt blob.Range
 }
 
 type section struct {
@@ -173,7 +181,12 @@ func decodeFooter(b []byte) (*footer, error) {
 		}
 	}
 	if f.version >= 3 {
-		f.pages = sections[tagPages]
+		f.pages, f.attributes = sections[tagPages], sections[tagAttributes]
+		if place, apart := sections[tagAttributePlace]; apart {
+			if err := f.parseAttributePlace(place); err != nil {
+				return nil, fmt.Errorf("footer section %d: %w", tagAttributePlace, err)
+			}
+		}
 	}
 	return f, nil
 }

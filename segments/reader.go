@@ -23,6 +23,7 @@ type Reader struct {
 	postings     *ivfpq.Postings
 	residentSize int64
 	data         *dataFile
+	attributes   *attributeFile
 }
 
 // dataFile is data.parquet: known with the footer, or opened at first use where
@@ -53,7 +54,10 @@ func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, di
 		return fail(fmt.Errorf("footer says %d rows of %d dimensions, %v, %d bytes of data; manifest says %d, %d, %v, %d: %w",
 			f.rows, f.dim, f.metric, f.dataSize, seg.Rows, dim, metric, seg.Data.Size, blob.ErrCorrupt))
 	}
-	r := &Reader{segment: seg, ranges: ranges, footer: f, data: &dataFile{}}
+	r := &Reader{segment: seg, ranges: ranges, footer: f, data: &dataFile{}, attributes: &attributeFile{}}
+	if err := r.openAttributes(); err != nil {
+		return fail(err)
+	}
 	if f.pages != nil {
 		if err := r.data.layOut(f); err != nil {
 			return fail(err)

@@ -338,8 +338,10 @@ func readAll(ctx context.Context, store blob.Store, seg manifest.Segment, zs []m
 			panic(fmt.Sprintf("wrong answer: id %q is row %d", rows.IDs[i], o))
 		}
 	}
-	_, err = v.AllLists(ctx, 0)
-	return err
+	if _, err = v.AllLists(ctx, 0); err != nil {
+		return err
+	}
+	return readAttributes(ctx, v, rows, order)
 }
 
 func TestViewLooksUpLiveRowsOnly(t *testing.T) {
@@ -470,7 +472,7 @@ func FuzzFooter(f *testing.F) {
 		foot := &footer{}
 		for tag, parse := range map[uint32]func([]byte) error{
 			tagProperties: foot.parseProperties, tagCentroids: foot.parseCentroids, tagLists: foot.parseLists, tagQuantizer: foot.parseQuantizer,
-			tagCalibration: foot.parseCalibration, tagIDFences: foot.parseFences, tagDataSums: foot.parseDataSums,
+			tagAttributePlace: foot.parseAttributePlace, tagCalibration: foot.parseCalibration, tagIDFences: foot.parseFences, tagDataSums: foot.parseDataSums,
 		} {
 			_ = parse(sections[tag])
 		}

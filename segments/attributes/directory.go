@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/columns"
 )
@@ -271,11 +273,6 @@ func (f *Fences) Block(i int) Place {
 	return Place{x.at, int(x.length), x.crc32c}
 }
 
-func (f *Fences) union(i int) Place {
-	x := &f.fences[i]
-	return Place{x.unionAt, int(x.unionLength), x.unionCRC}
-}
-
 // Touching returns the blocks that may have keys of a span: from ≤ number < to.
 func (f *Fences) Touching(s columns.Span) (from, to int) {
 	if bytes.Compare(s.From, s.To) >= 0 || len(f.fences) == 0 || bytes.Compare(f.last, s.From) < 0 {
@@ -304,4 +301,54 @@ func (f *Fences) within(i int, s columns.Span) bool {
 		return bytes.Compare(f.fences[i+1].first, s.To) <= 0
 	}
 	return bytes.Compare(f.last, s.To) < 0
+}
+
+// Cover is a block with values of a span, or the union of one that has no others.
+type Cover struct {
+	Place
+	Union bool
+}
+
+// Covers is what has to be read for the rows with a value in a span: with unions,
+// the values of two blocks at most.
+func (f *Fences) Covers(s columns.Span, unions bool) []Cover {
+	from, to := f.Touching(s)
+	out := make([]Cover, 0, to-from)
+	for i := from; i < to; i++ {
+		c := Cover{Place: f.Block(i)}
+		if x := &f.fences[i]; unions && x.unionLength > 0 && f.within(i, s) {
+			c = Cover{Place{x.unionAt, int(x.unionLength), x.unionCRC}, true}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// AddTo adds to a set the rows with a value in a span: read is what lies at c, of
+// an index over so many rows. With text, which is for spans of strings, they have
+// to pass that as well.
+func (c Cover) AddTo(set *roaring.Bitmap, read []byte, rows uint32, s columns.Span, text func([]byte) bool) error {
+	if c.Union {
+		union, err := openUnion(read, rows)
+		if err == nil {
+			union.AddTo(set)
+		}
+		return err
+	}
+	var few []uint32
+	err := EachValue(read, rows, func(v Value) bool {
+		if bytes.Compare(v.Key, s.To) >= 0 {
+			return false
+		}
+		if bytes.Compare(v.Key, s.From) >= 0 && (text == nil || text(v.Key[1:])) {
+			if v.Rows.many != nil {
+				set.Or(v.Rows.many)
+			} else {
+				few = append(few, v.Rows.few...)
+			}
+		}
+		return true
+	})
+	set.AddMany(few)
+	return err
 }

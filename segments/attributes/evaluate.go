@@ -1,7 +1,6 @@
 package attributes
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ type Evaluation struct {
 	asked []string // ids
 	reads []*pathRead
 	want  []Place // blocks and unions
+	size  int     // of them, bytes
 	at    map[Place]int
 	got   [][]byte
 	all   *roaring.Bitmap
@@ -52,13 +52,14 @@ type pathRead struct {
 // spanRead is what is read for a span of a condition.
 type spanRead struct {
 	span   columns.Span
-	unions []int // in Evaluation.want
-	blocks []int
+	covers []Cover
+	at     []int // in Evaluation.want
 }
 
-// maxReadBytes is how much of a segment's index a condition may read: beyond it the
-// rows are looked at one by one, which takes longer and no more memory.
-const maxReadBytes = 64 << 20
+// maxReadBytes is how much of a segment's index an evaluation may read: conditions
+// that go beyond are left open, and rows looked at one by one, which takes longer
+// and no more memory.
+const maxReadBytes = 32 << 20
 
 // Evaluate begins the evaluation of a filter on a segment of so many rows. dir is
 // nil for a segment without an index.
@@ -220,43 +221,30 @@ func (g *group) plan(e *Evaluation) {
 // plan chooses what is read for a condition: of blocks inside of a span the union,
 // of those at its ends, and where texts are looked at, the values.
 func (t *term) plan(e *Evaluation) {
-	f, total := t.read.fences, 0
-	spans := t.condition.Spans
+	f, spans := t.read.fences, t.condition.Spans
 	if t.read.path.Long > 0 && t.condition.LongTexts(TextBytes) != columns.No {
 		spans = append(slices.Clip(spans), columns.Span{From: longKey, To: []byte{columns.KeyLong + 1}})
 	}
-	type pick struct {
-		span  int
-		place Place
-		union bool
-	}
-	var picks []pick
-	for s, span := range spans {
-		from, to := f.Touching(span)
-		for i := from; i < to; i++ {
-			p := pick{s, f.Block(i), false}
-			if t.condition.Text == nil && f.fences[i].unionLength > 0 && f.within(i, span) {
-				p.place, p.union = f.union(i), true
-			}
-			picks = append(picks, p)
-			if total += p.place.Length; total > maxReadBytes {
-				t.unknown = true
-				return
+	reads, total := make([]spanRead, len(spans)), 0
+	for i, span := range spans {
+		reads[i] = spanRead{span: span, covers: f.Covers(span, t.condition.Text == nil)}
+		for _, c := range reads[i].covers {
+			if _, have := e.at[c.Place]; !have {
+				total += c.Length
 			}
 		}
 	}
-	t.spans = make([]spanRead, len(spans))
-	for i, s := range spans {
-		t.spans[i].span = s
+	if e.size+total > maxReadBytes {
+		t.unknown = true
+		return
 	}
-	for _, p := range picks {
-		at := e.wants(p.place)
-		if s := &t.spans[p.span]; p.union {
-			s.unions = append(s.unions, at)
-		} else {
-			s.blocks = append(s.blocks, at)
+	e.size += total
+	for i := range reads {
+		for _, c := range reads[i].covers {
+			reads[i].at = append(reads[i].at, e.wants(c.Place))
 		}
 	}
+	t.spans = reads
 }
 
 func (e *Evaluation) wants(p Place) int {
@@ -396,32 +384,10 @@ func (t *term) passing(e *Evaluation) (bounds, error) {
 }
 
 func (s *spanRead) addTo(set *roaring.Bitmap, e *Evaluation, text func([]byte) bool) error {
-	for _, at := range s.unions {
-		rows, err := openUnion(e.got[at], e.rows)
-		if err != nil {
-			return err
-		}
-		rows.AddTo(set)
-	}
-	var few []uint32
-	for _, at := range s.blocks {
-		err := EachValue(e.got[at], e.rows, func(v Value) bool {
-			if bytes.Compare(v.Key, s.span.To) >= 0 {
-				return false
-			}
-			if bytes.Compare(v.Key, s.span.From) >= 0 && (text == nil || text(v.Key[1:])) {
-				if v.Rows.many != nil {
-					set.Or(v.Rows.many)
-				} else {
-					few = append(few, v.Rows.few...)
-				}
-			}
-			return true
-		})
-		if err != nil {
+	for i, c := range s.covers {
+		if err := c.AddTo(set, e.got[s.at[i]], e.rows, s.span, text); err != nil {
 			return err
 		}
 	}
-	set.AddMany(few)
 	return nil
 }
