@@ -24,7 +24,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
@@ -110,15 +109,15 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs, c.Limits.WithDefaults().Validate())...)
 }
 
-// filterCacheEntries bounds how many filter results are kept, each a bit a row
-// of one segment.
-const filterCacheEntries = 256
+// filterCacheBytes bounds what is kept of filters' results, a bit a row of one
+// segment each: those of 30 filters over 16 million rows.
+const filterCacheBytes = 64 << 20
 
 // Service answers queries. It is safe for concurrent use.
 type Service struct {
 	cfg      Config
 	catalog  *catalog
-	filters  *lru.Cache[filterKey, rowSet]
+	filters  *filterCache
 	searches *telemetry.Search
 	workers  *telemetry.Workers
 	resident *residents
@@ -175,7 +174,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg.withDefaults()}
 	var err error
-	if s.filters, err = lru.New[filterKey, rowSet](filterCacheEntries); err != nil {
+	if s.filters, err = newFilterCache(filterCacheBytes); err != nil {
 		return nil, err
 	}
 	s.resident = newResidents(s, s.cfg.ResidentBytes)

@@ -38,12 +38,12 @@ func (s *Service) count(ctx context.Context, st *state, f *filter) (uint64, erro
 	if f == nil {
 		return st.rowCount(), nil
 	}
+	allowed, err := s.allowed(ctx, st, f)
+	if err != nil {
+		return 0, err
+	}
 	var n uint64
-	for i := range st.view.Segments {
-		set, err := s.allowed(ctx, st, i, f)
-		if err != nil {
-			return 0, err
-		}
+	for _, set := range allowed {
 		n += uint64(set.count())
 	}
 	return n + uint64(len(st.tailRows(f))), nil
@@ -74,15 +74,15 @@ type found struct {
 // rows lie, so that flushes and compactions between two pages neither repeat
 // nor skip a row.
 func (s *Service) scroll(ctx context.Context, st *state, f *filter, after string, limit int, want included) ([]row, bool, error) {
+	allowed, err := s.allowed(ctx, st, f)
+	if err != nil {
+		return nil, false, err
+	}
 	var all []found
 	for i, seg := range st.view.Segments {
-		allowed, err := s.allowed(ctx, st, i, f)
-		if err != nil {
-			return nil, false, err
-		}
 		left := limit + 1
 		err = seg.IDsAfter(ctx, after, func(id string, ordinal uint32) bool {
-			if allowed == nil || allowed.contains(ordinal) {
+			if allowed[i] == nil || allowed[i].contains(ordinal) {
 				all = append(all, found{row: row{id: id}, stored: true, at: segments.Location{Segment: i, Ordinal: ordinal}})
 				left--
 			}

@@ -5,8 +5,6 @@ import (
 	"math"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/segments"
@@ -137,7 +135,7 @@ func (r *run) begin(ctx context.Context) (*listSearch, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.stage("plan", "")
+	r.stage("plan", explainPlan(exact, approximate))
 	for _, p := range exact {
 		if err := r.scanExact(ctx, p); err != nil {
 			return nil, err
@@ -194,36 +192,18 @@ type part struct {
 const exactRows = 2048
 
 // plan decides for every segment whether its rows are scored one and all, or
-// found through the index.
+// found through the index. It goes by how many rows match, which the attributes
+// tell exactly before a vector is read.
 func (r *run) plan(ctx context.Context) (exact, approximate []part, err error) {
-	parts := make([]part, len(r.st.view.Segments))
-	choose := func(ctx context.Context, i int) error {
-		allowed, err := r.service.allowed(ctx, r.st, i, r.search.filter)
-		seg := r.st.view.Segments[i]
-		count := int(seg.Rows())
-		if allowed != nil {
-			count = allowed.count()
-		}
-		parts[i] = part{segment: i, reader: seg.Reader, allowed: allowed, count: count}
-		return err
+	allowed, err := r.service.allowed(ctx, r.st, r.search.filter)
+	if err != nil {
+		return nil, nil, err
 	}
-	if r.search.filter == nil { // nothing is read
-		for i := range parts {
-			if err := choose(ctx, i); err != nil {
-				return nil, nil, err
-			}
+	for i, seg := range r.st.view.Segments {
+		p := part{segment: i, reader: seg.Reader, allowed: allowed[i], count: int(seg.Rows())}
+		if p.allowed != nil {
+			p.count = p.allowed.count()
 		}
-	} else {
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(filterParallel)
-		for i := range parts {
-			g.Go(func() error { return choose(gctx, i) })
-		}
-		if err := g.Wait(); err != nil {
-			return nil, nil, err
-		}
-	}
-	for _, p := range parts {
 		switch {
 		case p.count == 0:
 		case r.search.exact, p.reader.Kind() == ivfpq.Exact, r.search.filter != nil && p.count <= exactRows, p.count <= r.search.k:
@@ -235,9 +215,6 @@ func (r *run) plan(ctx context.Context) (exact, approximate []part, err error) {
 	r.usage.Segments = len(exact) + len(approximate)
 	return exact, approximate, nil
 }
-
-// filterParallel is how many segments are filtered at once.
-const filterParallel = 8
 
 // finish reads what the answer needs of the best hits and puts them in order.
 func (r *run) finish(ctx context.Context) ([]hit, error) {

@@ -32,7 +32,7 @@ func (r *Reader) Attribute(ctx context.Context, key columns.Key) (a *Attribute, 
 	}
 	var b []byte
 	if at, apart := p.FencesAt(); apart {
-		if b, err = r.ranges.ReadRange(ctx, r.places([]attributes.Place{at})[0]); err != nil {
+		if b, err = r.ranges.ReadRange(ctx, r.places([]attributes.Place{at}, blob.Routing)[0]); err != nil {
 			return nil, false, r.attributeError(err)
 		}
 	}
@@ -80,7 +80,7 @@ func (a *Attribute) eachOf(ctx context.Context, first, count int, span columns.S
 	for i := range places {
 		places[i] = a.fences.Block(first + i)
 	}
-	got, err := blob.ReadRanges(ctx, a.reader.ranges, a.reader.places(places))
+	got, err := blob.ReadRanges(ctx, a.reader.ranges, a.reader.places(places, blob.Column))
 	if err != nil {
 		return false, a.reader.attributeError(err)
 	}
@@ -127,7 +127,7 @@ func (a *Attribute) In(ctx context.Context, span columns.Span) (*roaring.Bitmap,
 		places[i] = c.Place
 	}
 	out := roaring.New()
-	got, err := blob.ReadRanges(ctx, a.reader.ranges, a.reader.places(places))
+	got, err := blob.ReadRanges(ctx, a.reader.ranges, a.reader.places(places, blob.Column))
 	if err != nil {
 		return nil, a.reader.attributeError(err)
 	}

@@ -96,7 +96,7 @@ func (r *Reader) Attributes(ctx context.Context) (*attributes.Directory, error) 
 	if a.directory != nil || at.Length == 0 {
 		return a.directory, nil
 	}
-	at.Key = r.segment.Index.Key
+	at.Key, at.Role = r.segment.Index.Key, blob.Routing
 	b, err := r.ranges.ReadRange(ctx, at)
 	if err != nil {
 		return nil, r.attributeError(err)
@@ -113,10 +113,12 @@ func (r *Reader) attributeError(err error) error {
 	return fmt.Errorf("read attributes of segment %q: %w", r.segment.ID, err)
 }
 
-func (r *Reader) places(places []attributes.Place) []blob.Range {
+// places turns places of the index into ranges. Fences tell where to look; values
+// are bulk, and must not drive out what does.
+func (r *Reader) places(places []attributes.Place, role blob.Role) []blob.Range {
 	out := make([]blob.Range, len(places))
 	for i, p := range places {
-		out[i] = blob.Range{Key: r.segment.Index.Key, Offset: p.Offset, Length: p.Length, CRC32C: p.CRC32C}
+		out[i] = blob.Range{Key: r.segment.Index.Key, Offset: p.Offset, Length: p.Length, CRC32C: p.CRC32C, Role: role}
 	}
 	return out
 }
@@ -129,16 +131,11 @@ func (v *View) Match(ctx context.Context, which []int, f *columns.Filter) ([]*ro
 	if err := m.begin(ctx); err != nil {
 		return nil, err
 	}
-	for _, step := range []struct {
-		places func(*attributes.Evaluation) []attributes.Place
-		take   func(*attributes.Evaluation, [][]byte) error
-	}{
-		{(*attributes.Evaluation).Fences, (*attributes.Evaluation).TakeFences},
-		{(*attributes.Evaluation).Blocks, func(e *attributes.Evaluation, got [][]byte) error { e.TakeBlocks(got); return nil }},
-	} {
-		if err := m.round(ctx, step.places, step.take); err != nil {
-			return nil, err
-		}
+	if err := m.round(ctx, blob.Routing, (*attributes.Evaluation).Fences, (*attributes.Evaluation).TakeFences); err != nil {
+		return nil, err
+	}
+	if err := m.round(ctx, blob.Column, (*attributes.Evaluation).Blocks, (*attributes.Evaluation).TakeBlocks); err != nil {
+		return nil, err
 	}
 	out := make([]*roaring.Bitmap, len(which))
 	g, ctx := errgroup.WithContext(ctx)
@@ -202,11 +199,11 @@ func (m *matching) begin(ctx context.Context) error {
 }
 
 // round reads what the evaluations want next, for all of them at once.
-func (m *matching) round(ctx context.Context, places func(*attributes.Evaluation) []attributes.Place, take func(*attributes.Evaluation, [][]byte) error) error {
+func (m *matching) round(ctx context.Context, role blob.Role, places func(*attributes.Evaluation) []attributes.Place, take func(*attributes.Evaluation, [][]byte) error) error {
 	var ranges []blob.Range
 	counts := make([]int, len(m.which))
 	for i, s := range m.which {
-		more := m.view.Segments[s].places(places(m.evaluations[i]))
+		more := m.view.Segments[s].places(places(m.evaluations[i]), role)
 		ranges, counts[i] = append(ranges, more...), len(more)
 	}
 	var got [][]byte

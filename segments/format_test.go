@@ -38,6 +38,8 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("| %d | centroids, version 1 only |", tagCentroids),
 		fmt.Sprintf("| %d | quantizer, of a flat index |", tagQuantizer),
 		fmt.Sprintf("| %d | pages, from version 3 |", tagPages),
+		fmt.Sprintf("| %d | attributes, from version 3 | the directory of the attributes, below, if it has at most %d bytes", tagAttributes, directoryInFooter),
+		fmt.Sprintf("| %d | attributes apart, from version 3 | %d bytes", tagAttributePlace, attributePlaceSize),
 		fmt.Sprintf("| %d | lists | %d bytes a list (%d in version 1)", tagLists, listEntrySize, listEntrySizeV1),
 		fmt.Sprintf("| %d | calibration | %d bytes an entry", tagCalibration, calibrationSize),
 		fmt.Sprintf("| %d | id fences | %d bytes and an id", tagIDFences, idFenceSize),

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -200,7 +201,9 @@ func (x *index) evaluate(f *columns.Filter) (matching *roaring.Bitmap, looked in
 	if err := e.TakeFences(x.fetch(e.Fences())); err != nil {
 		return nil, 0, err
 	}
-	e.TakeBlocks(x.fetch(e.Blocks()))
+	if err := e.TakeBlocks(x.fetch(e.Blocks())); err != nil {
+		return nil, 0, err
+	}
 	certain, possible, err := e.Rows()
 	if err != nil {
 		return nil, 0, err
@@ -319,7 +322,7 @@ func TestEvaluationCatchesPlantedBugs(t *testing.T) {
 				e := Evaluate(f, x.dir, uint32(len(x.rows)))
 				plant(e)
 				require.NoError(t, e.TakeFences(x.fetch(e.Fences())))
-				e.TakeBlocks(x.fetch(e.Blocks()))
+				require.NoError(t, e.TakeBlocks(x.fetch(e.Blocks())))
 				certain, possible, err := e.Rows()
 				require.NoError(t, err)
 				want := x.oracle(f)
@@ -429,4 +432,28 @@ func FuzzEvaluation(f *testing.F) {
 			t.Fatalf("filter %s: got %v, want %v", text, got.ToArray(), want.ToArray())
 		}
 	})
+}
+
+// TestFormatDocument holds FORMAT.md to the constants.
+func TestFormatDocument(t *testing.T) {
+	b, err := os.ReadFile("../FORMAT.md")
+	require.NoError(t, err)
+	doc := strings.Join(strings.Fields(string(b)), " ")
+	for _, want := range []string{
+		fmt.Sprintf("| %d | something that is neither null nor `[]`", columns.KeyFilled),
+		fmt.Sprintf("| %d, %d, %d | null, false, true |", columns.KeyNull, columns.KeyFalse, columns.KeyTrue),
+		fmt.Sprintf("| %d | a number |", columns.KeyNumber),
+		fmt.Sprintf("| %d | a string of at most %d bytes |", columns.KeyString, TextBytes),
+		fmt.Sprintf("| %d | a longer string |", columns.KeyLong),
+		fmt.Sprintf("| %d | an object, or an array in an array |", columns.KeyOther),
+		fmt.Sprintf("reach %d bytes", blockBytes),
+		fmt.Sprintf("for up to %d rows", deltaRows),
+		fmt.Sprintf("how many paths, at most %d,", maxPaths),
+		fmt.Sprintf("the fences, at most %d bytes", inlineFences),
+		fmt.Sprintf("cut off after %d bytes", statKeyBytes),
+		fmt.Sprintf("frequent values follow, at most %d,", commonValues),
+	} {
+		require.Contains(t, doc, want)
+	}
+	require.Equal(t, []int{1, 2, 4, 8, 16}, []int{int(columns.ShapeArray), int(columns.ShapeNested), int(columns.ShapePlain), flagDropped, flagInline})
 }

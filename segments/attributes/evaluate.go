@@ -259,8 +259,12 @@ func (e *Evaluation) wants(p Place) int {
 // Blocks says what TakeBlocks wants the bytes of.
 func (e *Evaluation) Blocks() []Place { return e.want }
 
-// TakeBlocks takes the bytes of Blocks, in order.
-func (e *Evaluation) TakeBlocks(got [][]byte) { e.got = got }
+// TakeBlocks takes the bytes of Blocks, in order. It never fails: what is wrong with
+// them shows in Rows.
+func (e *Evaluation) TakeBlocks(got [][]byte) error {
+	e.got = got
+	return nil
+}
 
 // Rows returns the rows that match for certain, and all that may. The sets are the
 // caller's; they may be one.
