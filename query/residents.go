@@ -158,7 +158,17 @@ func (r *residents) rankFor(view *segments.View) rank {
 }
 
 // rankOf is what a collection's placement asks for.
-func rankOf(*manifest.Snapshot) rank { return automatic }
+func rankOf(s *manifest.Snapshot) rank {
+	switch p := s.Placement; {
+	case p == nil:
+		return automatic
+	case p.Tier != manifest.Hot:
+		return keptOut
+	case p.Pinned:
+		return unmovable
+	}
+	return placed
+}
 
 // ranks returns the rank of every segment of a collection that is placed. A
 // branch shares segments with what it was branched from: the higher one counts.

@@ -77,6 +77,9 @@ func (s *Snapshot) check() error {
 	default:
 		wrong(s.Parent.Version+1 != s.Version, "parent: got version %d in version %d", s.Parent.Version, s.Version)
 	}
+	if p := s.Placement; p != nil {
+		wrong(p.Tier != Hot && p.Tier != Warm && p.Tier != Cold, `placement.tier: got %q, want "hot", "warm" or "cold"`, p.Tier)
+	}
 	return errors.Join(append(errs, s.checkAncestors(), s.checkPins(), s.checkObjects())...)
 }
 

@@ -98,6 +98,7 @@ func decodeBody(b []byte) (*Snapshot, error) {
 var since = map[string]int{
 	"collection.codebook": 2, "quantizers": 2, "segments.quantizer": 2,
 	"ancestors": 3, "pins": 3, "origins": 3, "set_digest": 3,
+	"placement": 4,
 }
 
 // checkNames reports the names in a body that its format does not know yet.

@@ -48,6 +48,7 @@ func example() *Snapshot {
 		Garbage:   []Garbage{{Key: DataKey(id, "s0"), Version: 2, RetiredAt: at}},
 		Ancestors: []Ancestor{{Link{Version: 1, Key: BodyKey(id, 1, "c1"), SHA256: strings.Repeat("ab", 32)}, at.Add(-time.Minute)}},
 		SetDigest: &SetDigest{1<<63 + 1, 1<<62 + 7},
+		Placement: &Placement{Tier: Hot, Pinned: true, Since: at.Add(-time.Second)},
 		Origins:   []string{"0a11"},
 		Pins: []Pin{
 			{ID: "p1", Name: "before the move", Manifest: Link{Version: 1, Key: BodyKey(id, 1, "c1"), SHA256: strings.Repeat("ab", 32)}, Rows: 3, CreatedAt: at},
@@ -121,15 +122,21 @@ func TestCurrentBitFlips(t *testing.T) {
 	}
 }
 
-// format1 is what of the example there was in format 1, format2 in format 2.
+// format1 is what of the example there was in format 1, and so on.
 func format1() *Snapshot {
 	s := format2()
 	s.Format, s.Quantizers, s.Segments[0].Quantizer = 1, nil, ""
 	return s
 }
 
-func format2() *Snapshot {
+func format3() *Snapshot {
 	s := example()
+	s.Format, s.Placement = 3, nil
+	return s
+}
+
+func format2() *Snapshot {
+	s := format3()
 	s.Format, s.Ancestors, s.SetDigest, s.Origins, s.Pins = 2, nil, nil, nil, nil
 	return s
 }
@@ -137,18 +144,28 @@ func format2() *Snapshot {
 // Every name that a format does not have yet is refused in it, and is one that a
 // later format does have.
 func TestNamesOfLaterFormats(t *testing.T) {
-	two := string(mustEncode(t, format2()))
-	if s, err := decodeBody([]byte(two)); err != nil || !reflect.DeepEqual(s, format2()) {
-		t.Fatalf("got %+v, %v; want %+v", s, err, format2())
-	}
-	for _, member := range []string{`"pins": null`, `"origins": []`, `"set_digest": null`, `"ancestors": []`} {
-		body := strings.Replace(two, `"segments"`, member+`, "segments"`, 1)
-		want := strings.Trim(strings.Fields(member)[0], `":`) + ": unknown in format 2"
-		if _, err := decodeBody([]byte(body)); !errors.Is(err, blob.ErrCorrupt) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want corrupt because %q", member, err, want)
+	for _, c := range []struct {
+		old     *Snapshot
+		members []string
+	}{
+		{format2(), []string{`"pins": null`, `"origins": []`, `"set_digest": null`, `"ancestors": []`}},
+		{format3(), []string{`"placement": null`, `"placement": {"tier": "cold", "since": "2026-03-14T15:09:26Z"}`}},
+	} {
+		format := c.old.Format
+		text := string(mustEncode(t, c.old))
+		if s, err := decodeBody([]byte(text)); err != nil || !reflect.DeepEqual(s, c.old) {
+			t.Fatalf("got %+v, %v; want %+v", s, err, c.old)
 		}
-		if _, err := decodeBody([]byte(strings.Replace(body, `"format": 2`, `"format": 3`, 1))); err != nil {
-			t.Errorf("%s in format 3: %v", member, err)
+		for _, member := range c.members {
+			body := strings.Replace(text, `"segments"`, member+`, "segments"`, 1)
+			want := strings.Trim(strings.Fields(member)[0], `":`) + fmt.Sprintf(": unknown in format %d", format)
+			if _, err := decodeBody([]byte(body)); !errors.Is(err, blob.ErrCorrupt) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want corrupt because %q", member, err, want)
+			}
+			newer := strings.Replace(body, fmt.Sprintf(`"format": %d`, format), fmt.Sprintf(`"format": %d`, format+1), 1)
+			if _, err := decodeBody([]byte(newer)); err != nil {
+				t.Errorf("%s in format %d: %v", member, format+1, err)
+			}
 		}
 	}
 }
@@ -228,7 +245,7 @@ func TestStrictDecoding(t *testing.T) {
 func TestChecks(t *testing.T) {
 	for want, spoil := range map[string]func(*Snapshot){
 		"format: got 0":                           func(s *Snapshot) { s.Format = 0 },
-		"format: got 4":                           func(s *Snapshot) { s.Format = FormatVersion + 1 },
+		"format: got 5":                           func(s *Snapshot) { s.Format = FormatVersion + 1 },
 		"version: got 0":                          func(s *Snapshot) { s.Version = 0 },
 		"epoch: got 0":                            func(s *Snapshot) { s.Epoch = 0 },
 		"commit_id: invalid id":                   func(s *Snapshot) { s.CommitID = "a/b" },
@@ -267,6 +284,8 @@ func TestChecks(t *testing.T) {
 		"deletes.count: got 1001 of 1000 rows":                      func(s *Snapshot) { s.Segments[0].Deletes.Count = 1001 },
 		"s2/index.ivf\" is named twice":                             func(s *Snapshot) { s.Garbage[0].Key = s.Segments[1].Index.Key },
 		"garbage[0].version: got 3":                                 func(s *Snapshot) { s.Garbage[0].Version = 3 },
+		`placement.tier: got "tepid"`:                               func(s *Snapshot) { s.Placement.Tier = "tepid" },
+		"placement.tier: got \"\"":                                  func(s *Snapshot) { s.Placement.Tier = "" },
 		"ancestors[0]: version: got 0":                              func(s *Snapshot) { s.Ancestors[0].Version = 0 },
 		"ancestors[0]: got {Version:1 Key:else":                     func(s *Snapshot) { s.Ancestors[0].Key = "elsewhere" },
 		"ancestors[1]: got version 1 behind 1":                      func(s *Snapshot) { s.Ancestors = append(s.Ancestors, s.Ancestors[0]) },
@@ -359,7 +378,7 @@ func TestCloneSharesNothing(t *testing.T) {
 	c.Quantizers[0].Lists++
 	c.Garbage[0].Key = ""
 	c.SetDigest.Add("x", 1)
-	c.Pins[0].Name, c.Origins[0] = "", ""
+	c.Pins[0].Name, c.Origins[0], c.Placement.Tier = "", "", Cold
 	if !reflect.DeepEqual(s, example()) {
 		t.Errorf("changing the copy changed the original: %+v", s)
 	}

@@ -230,7 +230,30 @@ func fixtures() []compat {
 		}},
 	}
 	v3.want.Ancestors = []Ancestor{{*v3.want.Parent, fixtureTime(29)}, {v3.want.Pins[0].Manifest, fixtureTime(28)}}
-	return []compat{v1, v2, v3}
+	// The last commit of v4 places the collection in memory, after a claim.
+	v4 := compat{rows: []uint64{7, 7, 7, 0}}
+	v4.want = &Snapshot{
+		Format: 4, Version: 4, Epoch: 2, CommitID: fixtureID(4), CreatedAt: fixtureTime(30),
+		Parent: &Link{
+			Version: 3, Key: "collections/films/manifest/0000000000000003-" + fixtureID(3),
+			SHA256: "46a97b477695dbd468c874a9a1f25a3f0d049f12096d8dd6ea32000ba7247623",
+		},
+		Collection: Collection{ID: "films", Name: "movies", Dimension: 768, Metric: "cosine", CreatedAt: fixtureTime(26)},
+		Placement:  &Placement{Tier: Hot, Pinned: true, Since: fixtureTime(29)},
+		FlushedSeq: 1<<60 + 1,
+		SetDigest:  &SetDigest{0x0123456789abcdef, 0xfedcba9876543210},
+		Segments: []Segment{{
+			ID: "00000001-s1", Rows: 7, MinSeq: 5601, MaxSeq: 1<<60 + 1,
+			Data:   Ref{"collections/films/segments/00000001-s1/data.parquet", 9000, 9},
+			Index:  Ref{"collections/films/segments/00000001-s1/index.ivf", 800, 10},
+			Footer: Extent{700, 100, 11},
+		}},
+	}
+	v4.want.Ancestors = []Ancestor{{*v4.want.Parent, fixtureTime(29)}, {Link{
+		Version: 2, Key: "collections/films/manifest/0000000000000002-" + fixtureID(2),
+		SHA256: "55aa394845ec2b9287ed033af75f3eab94c04149dad9160da1f806f564dfdcfc",
+	}, fixtureTime(28)}}
+	return []compat{v1, v2, v3, v4}
 }
 
 // What a format looked like when it was new is read for ever.
@@ -303,7 +326,7 @@ func TestChainOfMixedFormats(t *testing.T) {
 		}
 		formats = append(formats, s.Format)
 	}
-	if !slices.Equal(formats, []int{3, 3, 1, 1, 1, 1}) {
-		t.Errorf("formats along the chain: got %v, want [3 3 1 1 1 1]", formats)
+	if !slices.Equal(formats, []int{4, 4, 1, 1, 1, 1}) {
+		t.Errorf("formats along the chain: got %v, want [4 4 1 1 1 1]", formats)
 	}
 }

@@ -308,6 +308,10 @@ func (s *Snapshot) clone() *Snapshot {
 		d := *s.SetDigest
 		c.SetDigest = &d
 	}
+	if s.Placement != nil {
+		p := *s.Placement
+		c.Placement = &p
+	}
 	c.Origins, c.Pins = slices.Clone(s.Origins), slices.Clone(s.Pins)
 	c.Garbage = slices.Clone(s.Garbage)
 	return &c

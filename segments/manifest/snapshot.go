@@ -33,7 +33,8 @@ import (
 //	1  first
 //	2  quantizers shared by segments, codebooks
 //	3  pins, origins, the digest of the row set, links to ancestors
-const FormatVersion = 3
+//	4  placement
+const FormatVersion = 4
 
 // minFormatVersion is the oldest format that is read. A chain may have begun in
 // any from there on.
@@ -140,6 +141,21 @@ type Pin struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
+// Placement is where query processes are to keep a collection's data, as a user
+// said. Without one they keep it by how it is used.
+type Placement struct {
+	Tier   string    `json:"tier"` // one of the constants below
+	Pinned bool      `json:"pinned"`
+	Since  time.Time `json:"since"`
+}
+
+// Where a collection can be placed.
+const (
+	Hot  = "hot"  // in memory
+	Warm = "warm" // on the local disk, where there is one for it
+	Cold = "cold" // in the object store only
+)
+
 // Snapshot is one state of a collection: the body of a manifest.
 type Snapshot struct {
 	Format   int    `json:"format"`
@@ -154,6 +170,8 @@ type Snapshot struct {
 	Collection Collection `json:"collection"`
 	// Dropped is set by the last snapshot of a collection that was deleted.
 	Dropped bool `json:"dropped,omitempty"`
+	// Placement is nil for a collection that nobody placed.
+	Placement *Placement `json:"placement,omitempty"`
 	// FlushedSeq: every write with a sequence number up to it is in Segments.
 	FlushedSeq uint64 `json:"flushed_seq"`
 	// SetDigest is of the live rows, see SetDigest; nil when the collection is
