@@ -15,6 +15,13 @@ type Arena struct {
 	refs   atomic.Int64
 }
 
+// arenaBytes is what all arenas have that are not gone.
+var arenaBytes atomic.Int64
+
+// ArenaBytes is how many bytes the arenas of this process have: those that are kept, and those that
+// were dropped and somebody still holds.
+func ArenaBytes() int64 { return arenaBytes.Load() }
+
 // hugePage is the size that the system may map at once, and what an arena is aligned to.
 const hugePage = 2 << 20
 
@@ -28,6 +35,7 @@ func NewArena(size int) (*Arena, error) {
 	if err := a.reserve(size); err != nil {
 		return nil, fmt.Errorf("reserve %d bytes of memory: %w", size, err)
 	}
+	arenaBytes.Add(int64(size))
 	return a, nil
 }
 
@@ -51,6 +59,7 @@ func (a *Arena) Retain() bool {
 func (a *Arena) Release() {
 	switch n := a.refs.Add(-1); {
 	case n == 0:
+		arenaBytes.Add(-int64(len(a.bytes)))
 		a.free()
 	case n < 0:
 		panic("BUG: an arena was released more often than retained")

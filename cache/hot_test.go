@@ -24,7 +24,11 @@ func arenaOf(t testing.TB, fill byte, size int) *Arena {
 
 func TestArenaIsGoneWithItsLastHolder(t *testing.T) {
 	for _, size := range []int{0, 1, 4097, 3 << 20} {
+		before := ArenaBytes()
 		a := arenaOf(t, 7, size)
+		if n := ArenaBytes() - before; n != int64(size) {
+			t.Errorf("%d bytes more in arenas, want %d", n, size)
+		}
 		if len(a.Bytes()) != size || cap(a.Bytes()) != size {
 			t.Errorf("%d bytes, room for %d, want %d", len(a.Bytes()), cap(a.Bytes()), size)
 		}
@@ -35,6 +39,9 @@ func TestArenaIsGoneWithItsLastHolder(t *testing.T) {
 		a.Release()
 		if a.Retain() || a.bytes != nil || a.mapped != nil {
 			t.Error("an arena outlives its holders")
+		}
+		if n := ArenaBytes() - before; n != 0 {
+			t.Errorf("%d bytes more in arenas, want none", n)
 		}
 		func() {
 			defer func() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -183,6 +185,13 @@ func (c *catalog) load(ctx context.Context, replicas []*replica) []error {
 	}
 	_ = g.Wait()
 	return failed
+}
+
+// present returns the collections that are known, in no order.
+func (c *catalog) present() []*replica {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.byID))
 }
 
 // all returns every collection, by name.

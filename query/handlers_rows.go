@@ -15,10 +15,12 @@ import (
 
 func (r *replica) info(st *state) *info.Collection {
 	c, snap := st.collection(), st.snapshot()
+	resident, placement := r.service.resident.describe(st.view)
 	return &info.Collection{
 		ID: c.ID, Name: c.Name, Dimension: c.Dimension, Metric: c.Metric, CreatedAt: c.CreatedAt,
 		VectorCount: st.rowCount(), UnindexedCount: uint64(len(st.tailRows(nil))),
 		SegmentCount: len(snap.Segments), SizeBytes: snap.Bytes(), Tier: r.tier(),
+		ResidentBytes: resident, Placement: placement,
 		ManifestVersion: snap.Version, Seq: st.seq(),
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -120,6 +121,10 @@ type Service struct {
 	filters  *filterCache
 	searches *telemetry.Search
 	workers  *telemetry.Workers
+	sizes    *telemetry.CollectionSize // nil where the writer of this process reports them
+	warming  sync.Map                  // what is being warmed in the background
+	sized    map[string]bool           // names that are reported; of tick alone
+	listed   time.Time                 // when collections were last listed; of tick alone
 	resident *residents
 	// background ends when the service is closed; refreshes that no request
 	// waits for run under it.
@@ -180,6 +185,8 @@ func New(cfg Config) (*Service, error) {
 	s.resident = newResidents(s, s.cfg.ResidentBytes)
 	s.searches = telemetry.NewSearch(s.cfg.Registerer)
 	s.workers = telemetry.NewWorkers(s.cfg.Registerer)
+	s.sizes = telemetry.SharedCollectionSize(s.cfg.Registerer)
+	s.cfg.Registerer.MustRegister(tierCollector{s})
 	s.background, s.stop = context.WithCancel(context.Background())
 	s.catalog = newCatalog(s)
 	return s, nil

@@ -10,7 +10,6 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
-	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/internal/token"
 	"github.com/akidb/akidb/segments"
@@ -85,18 +84,9 @@ type replica struct {
 
 	past *lru.Cache[uint64, *state] // earlier versions that were read, by version
 
-	// lastTier is where the last search found its data, nil before the first.
-	lastTier atomic.Pointer[info.Tier]
-}
-
-func (r *replica) searched(tier info.Tier) { r.lastTier.Store(&tier) }
-
-// tier is cold until a search has shown better.
-func (r *replica) tier() info.Tier {
-	if t := r.lastTier.Load(); t != nil {
-		return *t
-	}
-	return info.Cold
+	// lastTier is where the last search found its data, nil before the first and
+	// after the collection was placed elsewhere.
+	lastTier atomic.Pointer[foundIn]
 }
 
 // acquire returns a state as fresh as asked for.
@@ -280,11 +270,15 @@ func goneIfNotFound(err error) error {
 func (r *replica) replace(derive func(old *state) (*state, error)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next, err := derive(r.state.Load())
+	old := r.state.Load()
+	next, err := derive(old)
 	if err != nil {
 		return err
 	}
 	r.state.Store(next)
+	if old != nil && !samePlacement(old.snapshot().Placement, next.snapshot().Placement) {
+		r.lastTier.Store(nil)
+	}
 	r.service.resident.show(next.view)
 	return nil
 }

@@ -65,6 +65,7 @@ type warmth struct {
 	at        time.Time // when heat was that
 	used      time.Time // last search, or when it was asked for otherwise
 	notBefore time.Time // when it may be loaded
+	refused   bool      // the last time it was to be, there was no room
 }
 
 // add counts n searches by now.
@@ -383,8 +384,10 @@ func (r *residents) finish(w *wish, err error) {
 // end tells who waits for a wish what became of it. Callers hold mu.
 func (r *residents) end(w *wish, err error, now time.Time) {
 	id := w.view.Segments[w.segment].Segment().ID
+	known := r.warmthOf(id, now)
+	known.refused = errors.Is(err, errNoRoom)
 	if err != nil {
-		r.warmthOf(id, now).notBefore = now.Add(loadPause)
+		known.notBefore = now.Add(loadPause)
 	}
 	switch {
 	case err == nil, errors.Is(err, errNoRoom), errors.Is(err, context.Canceled):
@@ -511,6 +514,25 @@ func (r *residents) hide(collection string) {
 	ranks := r.ranks()
 	for _, seg := range old.Segments {
 		r.forget(seg.Segment().ID, ranks)
+	}
+}
+
+// only forgets the collections that are not among those that are there.
+func (r *residents) only(there []*replica) {
+	ids := map[string]bool{}
+	for _, replica := range there {
+		ids[replica.id] = true
+	}
+	r.mu.Lock()
+	var gone []string
+	for id := range r.shown {
+		if !ids[id] {
+			gone = append(gone, id)
+		}
+	}
+	r.mu.Unlock()
+	for _, id := range gone {
+		r.hide(id)
 	}
 }
 

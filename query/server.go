@@ -20,6 +20,7 @@ func (s *Service) Register(r *httpapi.Router) {
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/vectors/count", s.countVectors)
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/search", s.searchOne)
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/search/batch", s.searchBatch)
+	r.Handle(fasthttp.MethodPost, "/collections/{c}/warm", s.warmCollection)
 }
 
 // RegisterForwards adds the routes that write or administer; they are the writer's

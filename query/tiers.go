@@ -6,10 +6,182 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/manifest"
 )
+
+// What a user wants of a collection's place is in its manifest; what a process
+// has of it is its own affair. A process looks at the manifests of all
+// collections now and then, not only when it is asked for one, so that each does
+// what was asked of any.
+
+const (
+	// tierTick is how often memory is looked after.
+	tierTick = time.Second
+	// lookAfter is how old what is known of a collection gets without a read of
+	// it. At most looksAtOnce of them are looked at in a tick, which bounds what
+	// many collections cost: one small read each.
+	lookAfter   = 5 * time.Second
+	looksAtOnce = 8
+	// listEvery is how often collections that nobody asked for are looked for.
+	listEvery = 30 * time.Second
+	// lookTimeout bounds both.
+	lookTimeout = 5 * time.Second
+)
+
+// Start has the service look after its memory without being asked, until it is
+// closed: it follows where collections are placed, and releases what is not
+// searched any more.
+func (s *Service) Start() {
+	s.catalog.background(func(ctx context.Context) {
+		ticks := time.NewTicker(tierTick)
+		defer ticks.Stop()
+		for {
+			s.tick(ctx)
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticks.C:
+			}
+		}
+	})
+}
+
+// tick does what is due. Callers do not overlap.
+func (s *Service) tick(ctx context.Context) {
+	s.look(ctx)
+	replicas := s.catalog.present()
+	s.resident.only(replicas)
+	s.resident.tick()
+	s.reportSizes(replicas)
+}
+
+// look reads manifests that were not read for a while, those first that have
+// waited longest. A store that is away is for those to report who need it.
+func (s *Service) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	now := s.cfg.Now()
+	if s.listed.IsZero() || now.Sub(s.listed) >= listEvery {
+		if s.catalog.refresh(ctx) == nil {
+			s.listed = now
+		}
+	}
+	var due []*replica
+	for _, r := range s.catalog.present() {
+		if now.Sub(r.state.Load().verifiedAt) >= lookAfter {
+			due = append(due, r)
+		}
+	}
+	slices.SortFunc(due, func(a, b *replica) int { return a.state.Load().verifiedAt.Compare(b.state.Load().verifiedAt) })
+	var g errgroup.Group
+	for _, r := range due[:min(len(due), looksAtOnce)] {
+		g.Go(func() error {
+			if err := r.refreshManifest(ctx); errors.Is(err, errGone) {
+				s.catalog.forget(r.id)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+}
+
+// reportSizes exports how many rows each collection has.
+func (s *Service) reportSizes(replicas []*replica) {
+	if s.sizes == nil {
+		return
+	}
+	reported := map[string]bool{}
+	for _, r := range replicas {
+		st := r.state.Load()
+		name := st.collection().Name
+		reported[name] = true
+		s.sizes.Set(name, int64(st.rowCount()))
+	}
+	for name := range s.sized {
+		if !reported[name] {
+			s.sizes.Remove(name)
+		}
+	}
+	s.sized = reported
+}
+
+// tierCollector counts collections by tier when it is asked.
+type tierCollector struct{ service *Service }
+
+var tierDistribution = prometheus.NewDesc("akidb_tier_distribution_collections",
+	"Collections by where this process finds their data: hot (in memory), warm (on its disk) or cold (in the object store).", []string{"tier"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c tierCollector) Describe(out chan<- *prometheus.Desc) { out <- tierDistribution }
+
+// Collect implements prometheus.Collector.
+func (c tierCollector) Collect(out chan<- prometheus.Metric) {
+	counts := map[info.Tier]int{info.Hot: 0, info.Warm: 0, info.Cold: 0}
+	for _, r := range c.service.catalog.present() {
+		counts[r.tier()]++
+	}
+	for tier, n := range counts {
+		out <- prometheus.MustNewConstMetric(tierDistribution, prometheus.GaugeValue, float64(n), string(tier))
+	}
+}
+
+// foundIn is where a search found its data, and when.
+type foundIn struct {
+	tier info.Tier
+	at   time.Time
+}
+
+func (r *replica) searched(tier info.Tier) { r.lastTier.Store(&foundIn{tier, r.service.cfg.Now()}) }
+
+// tier is hot where all segments are in memory, otherwise what the last search
+// showed, unless that was long ago.
+func (r *replica) tier() info.Tier {
+	if wholly(r.state.Load().view, r.service.resident.hot) {
+		return info.Hot
+	}
+	if found := r.lastTier.Load(); found != nil && r.service.cfg.Now().Sub(found.at) < r.service.cfg.CoolAfter {
+		return found.tier
+	}
+	return info.Cold
+}
+
+func samePlacement(a, b *manifest.Placement) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
+}
+
+// describe says how many bytes of a view are in memory, and how it is placed,
+// nil where it is not.
+func (r *residents) describe(view *segments.View) (bytes int64, placement *info.Placement) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	of := rankOf(view.Snapshot)
+	var condition info.Condition
+	for i, seg := range view.Segments {
+		id := seg.Segment().ID
+		size := r.hot.Size(id)
+		bytes += size
+		switch {
+		case of < placed || !loadable(view, i) || condition == info.NoRoom:
+		case size == 0 && r.warmth[id] != nil && r.warmth[id].refused:
+			condition = info.NoRoom
+		case size == 0:
+			condition = info.Loading
+		case of == unmovable && !r.pinned[id] && condition == "":
+			condition = info.PinLimit
+		}
+	}
+	if p := view.Snapshot.Placement; p != nil {
+		placement = &info.Placement{Tier: info.Tier(p.Tier), Pinned: p.Pinned, Since: p.Since, Condition: condition}
+	}
+	return bytes, placement
+}
 
 // hotSegment is a segment in memory.
 type hotSegment struct {

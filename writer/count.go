@@ -26,6 +26,9 @@ func (c *collection) info(ctx context.Context) (info.Collection, error) {
 		VectorCount: rows, UnindexedCount: unflushed, SegmentCount: len(snap.Segments), SizeBytes: snap.Bytes(),
 		Tier: info.Cold, ManifestVersion: snap.Version, Seq: s.seq, CreatedAt: c.meta.CreatedAt,
 	}
+	if p := snap.Placement; p != nil {
+		i.Placement = &info.Placement{Tier: info.Tier(p.Tier), Pinned: p.Pinned, Since: p.Since}
+	}
 	if len(snap.Segments) == 0 {
 		i.Tier = info.Hot
 	}

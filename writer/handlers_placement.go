@@ -74,22 +74,17 @@ func (w *Writer) postUnpin(ctx *fasthttp.RequestCtx) error {
 }
 
 // postPlacement commits what move makes of a collection's placement, nil for
-// none. The body may name one of tiers.
+// none. The body may name one of tiers, where there are any.
 func (w *Writer) postPlacement(ctx *fasthttp.RequestCtx, tiers []string, move func(c *collection, p *manifest.Placement, to string) (*manifest.Placement, error)) error {
 	c, err := w.claimed(ctx)
 	if err != nil {
 		return err
 	}
 	var body placementBody
-	switch {
-	case len(ctx.Request.Body()) == 0:
-	case tiers == nil:
-		err = httpapi.ReadJSON(ctx, &struct{}{})
-	default:
-		err = httpapi.ReadJSON(ctx, &body)
-	}
-	if err != nil {
-		return err
+	if tiers != nil && len(ctx.Request.Body()) > 0 {
+		if err := httpapi.ReadJSON(ctx, &body); err != nil {
+			return err
+		}
 	}
 	if t := body.Tier; t != "" && t != tiers[0] && t != tiers[1] {
 		return httpapi.Unprocessable("invalid_tier", "tier", "tier is %.40q, want %s or %s", t, tiers[0], tiers[1])

@@ -49,6 +49,7 @@ func runDev(ctx context.Context, p *process, demo bool) error {
 		return errors.Join(err, w.Close(ctx))
 	}
 	searches.Store(q)
+	q.Start()
 	r := p.router()
 	breaker.Register(r, b.store)
 	q.Register(r)
@@ -100,6 +101,7 @@ func runQuery(ctx context.Context, p *process) error {
 		return err
 	}
 	defer q.Close()
+	q.Start()
 	r := p.router()
 	breaker.Register(r, b.store)
 	q.Register(r)

@@ -56,12 +56,26 @@ type CollectionSize struct{ vectors *prometheus.GaugeVec }
 
 // NewCollectionSize registers akidb_collection_size_vectors.
 func NewCollectionSize(reg prometheus.Registerer) *CollectionSize {
-	c := &CollectionSize{prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	c := newCollectionSize()
+	reg.MustRegister(c.vectors)
+	return c
+}
+
+// SharedCollectionSize is NewCollectionSize for a role beside which another may
+// report the same: then it returns nil.
+func SharedCollectionSize(reg prometheus.Registerer) *CollectionSize {
+	c := newCollectionSize()
+	if registered(reg, c.vectors) != c.vectors {
+		return nil
+	}
+	return c
+}
+
+func newCollectionSize() *CollectionSize {
+	return &CollectionSize{prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "akidb_collection_size_vectors",
 		Help: "Rows of a collection, unflushed ones included, deleted ones not.",
 	}, []string{"collection"})}
-	c.vectors = registered(reg, c.vectors)
-	return c
 }
 
 // Set records the rows of a collection.

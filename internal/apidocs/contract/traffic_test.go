@@ -123,6 +123,12 @@ func good(b *bench) {
 		{"POST", films + "/search", `{"vector": [1,0,0,0], "explain": true, "include": ["metadata", "vector", "version"]}`, "", 200, ""},
 		{"POST", admin + "/flush", "", "", 200, ""},
 		{"POST", admin + "/compact", "", "", 200, ""},
+		{"POST", films + "/warm", `{"parts": ["postings", "vectors", "routing"], "wait": true}`, "", 200, ""},
+		{"POST", films + "/warm", `{"wait": false}`, "", 202, ""},
+		{"POST", admin + "/promote", `{"tier": "hot"}`, "", 200, ""},
+		{"POST", admin + "/demote", `{"tier": "cold"}`, "", 200, ""},
+		{"GET", films, "", "", 200, ""},
+		{"POST", admin + "/unpin", "", "", 200, ""},
 		{"POST", admin + "/snapshots", `{"name": "monday", "export": true}`, "", 201, ""},
 		{"GET", admin + "/snapshots", "", "", 200, ""},
 		{"GET", films + "/vectors/alien?as_of=monday", "", "", 200, ""},
@@ -226,6 +232,12 @@ func bad(b *bench) {
 		{"POST", search, `{"id": "alien", "as_of": 1000}`, "", 404, "version_not_found"},
 		{"POST", search, `{"id": "alien", "as_of": "monday"}`, "", 404, "snapshot_not_found"},
 		{"POST", search + "/batch", `{"searches": [{"id": "alien"}, {"id": "alien", "as_of": 1}]}`, "", 422, "mixed_as_of"},
+		{"POST", films + "/warm", `{"parts": ["codes"]}`, "", 422, "invalid_part"},
+		{"POST", admin + "/promote", `{"tier": "cold"}`, "", 422, "invalid_tier"},
+		{"POST", admin + "/demote", `{"tier": "hot"}`, "", 422, "invalid_tier"},
+		{"POST", admin + "/pin", "", "", 200, ""},
+		{"POST", admin + "/demote", "", "", 409, "pinned"},
+		{"POST", admin + "/unpin", "", "", 200, ""},
 		{"POST", admin + "/snapshots", `{"name": "latest"}`, "", 422, "invalid_name"},
 		{"POST", admin + "/snapshots", `{"name": "tuesday"}`, "", 201, ""},
 		{"POST", admin + "/snapshots", `{"name": "tuesday"}`, "", 409, "name_taken"},
@@ -303,6 +315,10 @@ func withoutBody(op *operation, path string) call {
 	switch op.id {
 	case "scrollVectors", "countVectors":
 		c.status, c.code = 200, ""
+	case "promote", "demote":
+		c.status, c.code = 200, ""
+	case "warm":
+		c.status, c.code = 202, ""
 	case "createSnapshot":
 		c.status, c.code = 201, ""
 	case "search":
@@ -316,7 +332,7 @@ func withoutBody(op *operation, path string) call {
 // repeated is the code for a field given twice, where there is one to give.
 func repeated(op *operation) string {
 	switch op.id {
-	case "createCollection", "upsertVectors", "patchVector", "searchBatch", "createSnapshot", "restore", "branch":
+	case "createCollection", "upsertVectors", "patchVector", "searchBatch", "createSnapshot", "restore", "branch", "promote", "demote", "warm":
 		return "unknown_field" // the first already
 	}
 	return "duplicate_field"
