@@ -36,6 +36,12 @@ func WithBudget(ctx context.Context, b *Budget) context.Context {
 	return context.WithValue(ctx, budgetKey{}, b)
 }
 
+// Budgeted reports whether reads under ctx count against a budget.
+func Budgeted(ctx context.Context) bool {
+	_, ok := ctx.Value(budgetKey{}).(*Budget)
+	return ok
+}
+
 // afford takes the reads that bring rs[missing] off the budget of ctx, if it
 // has one.
 func (c *Cache) afford(ctx context.Context, rs []blob.Range, missing []int) error {

@@ -15,9 +15,9 @@ import (
 // pods.Protocol, with which pods of different versions leave each other alone.
 //
 //	question: "AKPQ" · manifest version u64 · commit id · remaining µs u64
-//	          · dim u32 · count u32 · count × (segment id · masked rows)
+//	          · from memory alone u8 · dim u32 · count u32 · count × (segment id · masked rows)
 //	          · count u32 · count × search · crc32c u32
-//	search:   k u32 · target recall f32 · nprobe u32 · flags u8 · filter · dim × f32
+//	search:   k u32 · target recall f32 · nprobe u32 · flags u8 · threshold f32 · filter · dim × f32
 //	answer:   "AKPA" · question's crc32c u32 · dim u32 · 5 × u64 of the cache's usage
 //	          · count u32 · count × found · crc32c u32
 //	found:    4 × u64 of the search's usage · count u32 · count × (stage · µs u64 · detail)
@@ -42,7 +42,8 @@ const (
 	flagMetadata
 	flagVector
 	flagVersion
-	flagsKnown = flagExact | flagMetadata | flagVector | flagVersion
+	flagThreshold // there is one
+	flagsKnown    = flagExact | flagMetadata | flagVector | flagVersion | flagThreshold
 )
 
 // question asks a pod for a part of some searches: all of them in the segments
@@ -51,6 +52,7 @@ type question struct {
 	version   uint64
 	commit    string
 	remaining time.Duration
+	memory    bool // nothing may be read from the store for it
 	dim       int
 	segments  []askedSegment
 	searches  []askedSearch
@@ -68,7 +70,8 @@ type askedSearch struct {
 	targetRecall float32
 	nprobe       uint32
 	flags        byte
-	filter       []byte // its text; empty for none
+	threshold    float32 // if its flag is set
+	filter       []byte  // its text; empty for none
 }
 
 // answered is what a pod found.
@@ -80,11 +83,11 @@ type answered struct {
 	joined   int64
 	gets     int64
 	bytes    int64
-	found    []found1
+	found    []foundOne
 }
 
-// found1 is what one search found, nearest first.
-type found1 struct {
+// foundOne is what one search found, nearest first.
+type foundOne struct {
 	usage  usage // what segments, lists, codes and rows it took
 	stages []stage
 	hits   []hit
@@ -115,6 +118,11 @@ func (q *question) encode() []byte {
 	b = le.AppendUint64(b, q.version)
 	b = appendBytes(b, q.commit)
 	b = le.AppendUint64(b, uint64(q.remaining.Microseconds()))
+	memory := byte(0)
+	if q.memory {
+		memory = 1
+	}
+	b = append(b, memory)
 	b = le.AppendUint32(b, uint32(q.dim))
 	b = le.AppendUint32(b, uint32(len(q.segments)))
 	for _, s := range q.segments {
@@ -125,7 +133,8 @@ func (q *question) encode() []byte {
 		b = le.AppendUint32(b, s.k)
 		b = le.AppendUint32(b, math.Float32bits(s.targetRecall))
 		b = le.AppendUint32(b, s.nprobe)
-		b = appendBytes(append(b, s.flags), s.filter)
+		b = le.AppendUint32(append(b, s.flags), math.Float32bits(s.threshold))
+		b = appendBytes(b, s.filter)
 		b = appendFloats(b, s.vector)
 	}
 	return seal(b)
@@ -144,12 +153,18 @@ func decodeQuestion(b []byte) (*question, error) {
 		remaining = 0
 	}
 	q.remaining = time.Duration(remaining) * time.Microsecond
+	switch memory := d.u8(); memory {
+	case 0, 1:
+		q.memory = memory == 1
+	default:
+		d.fail("from memory alone is %d, want 0 or 1", memory)
+	}
 	q.dim = d.dimension()
 	for range d.count(8) {
 		q.segments = append(q.segments, askedSegment{string(d.bytes()), slices.Clone(d.bytes())})
 	}
-	for range d.count(17 + 4*q.dim) {
-		s := askedSearch{k: d.u32(), targetRecall: d.f32(), nprobe: d.u32(), flags: d.u8(), filter: slices.Clone(d.bytes()), vector: d.floats(q.dim)}
+	for range d.count(21 + 4*q.dim) {
+		s := askedSearch{k: d.u32(), targetRecall: d.f32(), nprobe: d.u32(), flags: d.u8(), threshold: d.f32(), filter: slices.Clone(d.bytes()), vector: d.floats(q.dim)}
 		if s.flags&^flagsKnown != 0 {
 			d.fail("flags %#x", s.flags)
 		}
@@ -201,7 +216,7 @@ func decodeAnswer(b []byte) (*answered, error) {
 		*n = d.tally()
 	}
 	for range d.count(40) {
-		var f found1
+		var f foundOne
 		for _, n := range []*int{&f.usage.Segments, &f.usage.ListsProbed, &f.usage.CodesScanned, &f.usage.Reranked} {
 			*n = int(d.tally())
 		}
@@ -289,7 +304,7 @@ func (d *message) u64() uint64 {
 
 func (d *message) f32() float32 {
 	x := math.Float32frombits(d.u32())
-	if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+	if math.IsNaN(float64(x)) { // a distance may overflow
 		d.fail("a number is %v", x)
 		return 0
 	}

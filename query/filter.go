@@ -19,10 +19,11 @@ type filterKey struct {
 	filter  [sha256.Size]byte
 }
 
-// filter is a parsed filter and the digest of its text, nil for none. The text
-// itself may be as large as a request and is not kept.
+// filter is a parsed filter, its text and the digest of that; nil for none. The
+// text may be as large as a request and goes with it: caches keep the digest.
 type filter struct {
 	*columns.Filter
+	text   []byte
 	digest [sha256.Size]byte
 }
 

@@ -58,6 +58,9 @@ type Config struct {
 	// CoolAfter is how long a segment that is in memory for its use alone may go
 	// without a search before it is released. 0 means 15 min.
 	CoolAfter time.Duration
+	// Pods are the other query processes, with which segments are divided. Nil
+	// where there is none.
+	Pods *PodsConfig
 	// MaxStaleness is how old a manifest may be before a read with consistency
 	// latest looks for a newer one. 0 means 1 s.
 	MaxStaleness time.Duration
@@ -126,6 +129,8 @@ type Service struct {
 	sized    map[string]bool           // names that are reported; of tick alone
 	listed   time.Time                 // when collections were last listed; of tick alone
 	resident *residents
+	fanout   *telemetry.Fanout
+	fleet    *fleet // nil: this process is on its own
 	// background ends when the service is closed; refreshes that no request
 	// waits for run under it.
 	background context.Context
@@ -187,6 +192,10 @@ func New(cfg Config) (*Service, error) {
 	s.workers = telemetry.NewWorkers(s.cfg.Registerer)
 	s.sizes = telemetry.SharedCollectionSize(s.cfg.Registerer)
 	s.cfg.Registerer.MustRegister(tierCollector{s})
+	s.fanout = telemetry.NewFanout(s.cfg.Registerer)
+	if s.cfg.Pods != nil {
+		s.fleet = newFleet(s, *s.cfg.Pods)
+	}
 	s.background, s.stop = context.WithCancel(context.Background())
 	s.catalog = newCatalog(s)
 	return s, nil

@@ -180,7 +180,7 @@ func newFilter(text jsontext.Value, limits columns.FilterLimits) (*filter, error
 	if f.MatchesAll() {
 		return nil, nil
 	}
-	return &filter{f, sha256.Sum256(text)}, nil
+	return &filter{f, text, sha256.Sum256(text)}, nil
 }
 
 // asOfAlone refuses an earlier version that is to be fresh.

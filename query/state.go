@@ -108,6 +108,21 @@ func (s *state) onto(ctx context.Context, view *segments.View, current manifest.
 	return next, nil
 }
 
+// part returns some of the state's segments as a state of their own, with its
+// tail or without. Rows that the tail replaces stay masked either way.
+func (s *state) part(of []int, tail bool) *state {
+	next := *s
+	next.view, next.live = s.view.Part(of), make([]*liveRows, len(of))
+	for i, at := range of {
+		next.live[i] = s.live[at]
+	}
+	if !tail {
+		next.table = memtable.New(s.collection().Dimension, s.seq())
+		next.tail = next.table.Snapshot()
+	}
+	return &next
+}
+
 // liveRows says which rows of a segment a query may return.
 type liveRows struct {
 	rows    uint32
