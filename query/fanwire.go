@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -160,11 +161,11 @@ func decodeQuestion(b []byte) (*question, error) {
 		d.fail("from memory alone is %d, want 0 or 1", memory)
 	}
 	q.dim = d.dimension()
-	for range d.count(8) {
-		q.segments = append(q.segments, askedSegment{string(d.bytes()), slices.Clone(d.bytes())})
+	for range d.each(8) {
+		q.segments = append(q.segments, askedSegment{string(d.bytes()), d.own()})
 	}
-	for range d.count(21 + 4*q.dim) {
-		s := askedSearch{k: d.u32(), targetRecall: d.f32(), nprobe: d.u32(), flags: d.u8(), threshold: d.f32(), filter: slices.Clone(d.bytes()), vector: d.floats(q.dim)}
+	for range d.each(21 + 4*q.dim) {
+		s := askedSearch{k: d.u32(), targetRecall: d.f32(), nprobe: d.u32(), flags: d.u8(), threshold: d.f32(), filter: d.own(), vector: d.floats(q.dim)}
 		if s.flags&^flagsKnown != 0 {
 			d.fail("flags %#x", s.flags)
 		}
@@ -215,19 +216,16 @@ func decodeAnswer(b []byte) (*answered, error) {
 	for _, n := range []*int64{&a.hits, &a.misses, &a.joined, &a.gets, &a.bytes} {
 		*n = d.tally()
 	}
-	for range d.count(40) {
+	for range d.each(40) {
 		var f foundOne
 		for _, n := range []*int{&f.usage.Segments, &f.usage.ListsProbed, &f.usage.CodesScanned, &f.usage.Reranked} {
 			*n = int(d.tally())
 		}
-		for range d.count(16) {
+		for range d.each(16) {
 			f.stages = append(f.stages, stage{string(d.bytes()), float64(d.tally()) / 1000, string(d.bytes())})
 		}
-		for range d.count(24) {
-			h := hit{distance: d.f32(), id: string(d.bytes()), version: d.u64()}
-			if m := d.bytes(); len(m) > 0 {
-				h.metadata = slices.Clone(m)
-			}
+		for range d.each(24) {
+			h := hit{distance: d.f32(), id: string(d.bytes()), version: d.u64(), metadata: d.own()}
 			switch n := d.u32(); {
 			case n == uint32(a.dim):
 				h.vector = d.floats(a.dim)
@@ -323,6 +321,14 @@ func (d *message) tally() int64 {
 
 func (d *message) bytes() []byte { return d.take(int(d.u32())) }
 
+// own is bytes that do not belong to the message, nil for none.
+func (d *message) own() []byte {
+	if b := d.bytes(); len(b) > 0 {
+		return slices.Clone(b)
+	}
+	return nil
+}
+
 func (d *message) dimension() int {
 	const most = 1 << 16 // of httpapi.Limits
 	n := d.u32()
@@ -331,6 +337,19 @@ func (d *message) dimension() int {
 		return 0
 	}
 	return int(n)
+}
+
+// each yields for every one of the things that follow, of at least so many bytes,
+// until reading fails.
+func (d *message) each(least int) iter.Seq[int] {
+	n := d.count(least)
+	return func(yield func(int) bool) {
+		for i := 0; i < n && d.err == nil; i++ {
+			if !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // count is how many things of at least so many bytes follow: more than can fit
