@@ -57,6 +57,16 @@ func raise(a *atomic.Int64, n int64) {
 	}
 }
 
+// Beside adds what somebody else took for the caller's work, at the same time.
+func (u *Usage) Beside(hits, misses, joined, gets, bytes, rounds int64) {
+	u.Hits.Add(hits)
+	u.Misses.Add(misses)
+	u.Joined.Add(joined)
+	u.StoreGets.Add(gets)
+	u.StoreBytes.Add(bytes)
+	raise(&u.Rounds, rounds)
+}
+
 // HitRatio is the part of the ranges that was in memory, 1 if none was asked for.
 func (u *Usage) HitRatio() float64 {
 	hits, misses := u.Hits.Load(), u.Misses.Load()

@@ -182,7 +182,7 @@ func (s *Service) answerPod(ctx context.Context, id string, q *question) (*answe
 	}
 	a := &answered{
 		dim: q.dim, hits: used.Hits.Load(), misses: used.Misses.Load(), joined: used.Joined.Load(),
-		gets: used.StoreGets.Load(), bytes: used.StoreBytes.Load(),
+		gets: used.StoreGets.Load(), bytes: used.StoreBytes.Load(), rounds: used.Rounds.Load(),
 	}
 	for i, run := range runs {
 		if !searches[i].want.vector {

@@ -333,7 +333,7 @@ func (f *fleet) here(ctx context.Context, st *state, e *errand, searches []searc
 	took := f.service.cfg.Now().Sub(began)
 	for _, r := range runs {
 		p.usages = append(p.usages, r.usage)
-		line := stage{"pod", milliseconds(took), fmt.Sprintf("here for %s, which is %s: %d segments", e.peer.Info.Name, why, len(e.segments))}
+		line := stage{"pod", milliseconds(took), 0, fmt.Sprintf("here for %s, which is %s: %d segments", e.peer.Info.Name, why, len(e.segments))}
 		p.stages = append(p.stages, append([]stage{line}, belowPod(r.stages)...))
 	}
 	return reply{part: p}
@@ -342,15 +342,11 @@ func (f *fleet) here(ctx context.Context, st *state, e *errand, searches []searc
 // part is the answer as a part of the searches; what it took from the store is
 // added to used.
 func (a *answered) part(e *errand, took time.Duration, used *cache.Usage) *foundPart {
-	used.Hits.Add(a.hits)
-	used.Misses.Add(a.misses)
-	used.Joined.Add(a.joined)
-	used.StoreGets.Add(a.gets)
-	used.StoreBytes.Add(a.bytes)
+	used.Beside(a.hits, a.misses, a.joined, a.gets, a.bytes, a.rounds)
 	p := &foundPart{}
 	for _, f := range a.found {
 		p.hits, p.usages = append(p.hits, f.hits), append(p.usages, f.usage)
-		line := stage{"pod", milliseconds(took), fmt.Sprintf("%s: %d segments", e.peer.Info.Name, len(e.segments))}
+		line := stage{"pod", milliseconds(took), 0, fmt.Sprintf("%s: %d segments", e.peer.Info.Name, len(e.segments))}
 		p.stages = append(p.stages, append([]stage{line}, belowPod(f.stages)...))
 	}
 	return p

@@ -19,9 +19,9 @@ import (
 //	          · from memory alone u8 · dim u32 · count u32 · count × (segment id · masked rows)
 //	          · count u32 · count × search · crc32c u32
 //	search:   k u32 · target recall f32 · nprobe u32 · flags u8 · threshold f32 · filter · dim × f32
-//	answer:   "AKPA" · question's crc32c u32 · dim u32 · 5 × u64 of the cache's usage
+//	answer:   "AKPA" · question's crc32c u32 · dim u32 · 6 × u64 of the cache's usage
 //	          · count u32 · count × found · crc32c u32
-//	found:    4 × u64 of the search's usage · count u32 · count × (stage · µs u64 · detail)
+//	found:    4 × u64 of the search's usage · count u32 · count × (stage · µs u64 · rounds u64 · detail)
 //	          · count u32 · count × (distance f32 · id · version u64 · metadata · dimensions u32 · f32 …)
 //
 // Ids, filters, masked rows (a roaring bitmap in its portable form, empty for
@@ -84,6 +84,7 @@ type answered struct {
 	joined   int64
 	gets     int64
 	bytes    int64
+	rounds   int64
 	found    []foundOne
 }
 
@@ -179,7 +180,7 @@ func (a *answered) encode() []byte {
 	b := append([]byte(nil), answerMagic...)
 	b = le.AppendUint32(b, a.question)
 	b = le.AppendUint32(b, uint32(a.dim))
-	for _, n := range []int64{a.hits, a.misses, a.joined, a.gets, a.bytes} {
+	for _, n := range []int64{a.hits, a.misses, a.joined, a.gets, a.bytes, a.rounds} {
 		b = le.AppendUint64(b, uint64(n))
 	}
 	b = le.AppendUint32(b, uint32(len(a.found)))
@@ -191,6 +192,7 @@ func (a *answered) encode() []byte {
 		for _, s := range f.stages {
 			b = appendBytes(b, s.Name)
 			b = le.AppendUint64(b, uint64(s.TookMs*1000+0.5))
+			b = le.AppendUint64(b, uint64(s.Rounds))
 			b = appendBytes(b, s.Detail)
 		}
 		b = le.AppendUint32(b, uint32(len(f.hits)))
@@ -213,7 +215,7 @@ func decodeAnswer(b []byte) (*answered, error) {
 		return nil, err
 	}
 	a := &answered{question: d.u32(), dim: d.dimension()}
-	for _, n := range []*int64{&a.hits, &a.misses, &a.joined, &a.gets, &a.bytes} {
+	for _, n := range []*int64{&a.hits, &a.misses, &a.joined, &a.gets, &a.bytes, &a.rounds} {
 		*n = d.tally()
 	}
 	for range d.each(40) {
@@ -221,8 +223,8 @@ func decodeAnswer(b []byte) (*answered, error) {
 		for _, n := range []*int{&f.usage.Segments, &f.usage.ListsProbed, &f.usage.CodesScanned, &f.usage.Reranked} {
 			*n = int(d.tally())
 		}
-		for range d.each(16) {
-			f.stages = append(f.stages, stage{string(d.bytes()), float64(d.tally()) / 1000, string(d.bytes())})
+		for range d.each(24) {
+			f.stages = append(f.stages, stage{string(d.bytes()), float64(d.tally()) / 1000, d.tally(), string(d.bytes())})
 		}
 		for range d.each(24) {
 			h := hit{distance: d.f32(), id: string(d.bytes()), version: d.u64(), metadata: d.own()}

@@ -113,7 +113,7 @@ func (r *residents) get(view *segments.View, segment int) *cache.Held[*segments.
 		return held
 	}
 	size := reader.ResidentSize()
-	if size == 0 || size > r.hot.Budget() {
+	if size > r.hot.Budget() || !r.loadable(view, segment) {
 		return nil
 	}
 	now := r.service.cfg.Now()
@@ -429,7 +429,7 @@ func (r *residents) inherit(old, view *segments.View, ranks map[string]rank) {
 	now := r.service.cfg.Now()
 	r.fold(now)
 	was := map[string]bool{}
-	whole := wholly(old, r.hot)
+	whole := r.wholly(old)
 	for _, seg := range old.Segments {
 		was[seg.Segment().ID] = true
 	}
@@ -466,26 +466,28 @@ func (r *residents) inherit(old, view *segments.View, ranks map[string]rank) {
 		if w := r.warmthOf(id, now); hottest.heat > w.heat {
 			w.heat, w.at, w.used = hottest.heat, now, hottest.used
 		}
-		if inMemory && ranks[id] != keptOut && loadable(view, i) {
+		if inMemory && ranks[id] != keptOut && r.loadable(view, i) {
 			r.wish(view, i, nil)
 		}
 	}
 }
 
-// loadable reports whether a segment has something worth keeping in memory.
-func loadable(view *segments.View, segment int) bool {
-	return view.Segments[segment].ResidentSize() > 0
+// loadable reports whether a segment has something worth keeping in memory, and
+// is not left to other pods.
+func (r *residents) loadable(view *segments.View, segment int) bool {
+	reader := view.Segments[segment].Reader
+	return reader.ResidentSize() > 0 && r.service.fleet.owns(view.Snapshot.Collection.ID, reader.Segment().ID)
 }
 
-// wholly reports whether a view has segments to keep in memory, and all of them
-// are.
-func wholly(view *segments.View, hot *cache.Hot[*segments.Resident]) bool {
+// wholly reports whether a view has segments to keep in memory here, and all of
+// them are.
+func (r *residents) wholly(view *segments.View) bool {
 	some := false
 	for i, seg := range view.Segments {
-		if !loadable(view, i) {
+		if !r.loadable(view, i) {
 			continue
 		}
-		if !hot.Has(seg.Segment().ID) {
+		if !r.hot.Has(seg.Segment().ID) {
 			return false
 		}
 		some = true
@@ -545,7 +547,7 @@ func (r *residents) settle(view *segments.View, ranks map[string]rank) {
 		case has && ranks[id] == keptOut:
 			r.hot.Drop(id)
 			delete(r.pinned, id)
-		case !has && ranks[id] >= placed && loadable(view, i) && !now.Before(r.warmthOf(id, now).notBefore):
+		case !has && ranks[id] >= placed && r.loadable(view, i) && !now.Before(r.warmthOf(id, now).notBefore):
 			r.wish(view, i, nil)
 		}
 	}

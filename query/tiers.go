@@ -143,7 +143,7 @@ func (r *replica) searched(tier info.Tier) { r.lastTier.Store(&foundIn{tier, r.s
 // tier is hot where all segments are in memory, otherwise what the last search
 // showed, unless that was long ago.
 func (r *replica) tier() info.Tier {
-	if wholly(r.state.Load().view, r.service.resident.hot) {
+	if r.service.resident.wholly(r.state.Load().view) {
 		return info.Hot
 	}
 	if found := r.lastTier.Load(); found != nil && r.service.cfg.Now().Sub(found.at) < r.service.cfg.CoolAfter {
@@ -168,7 +168,7 @@ func (r *residents) describe(view *segments.View) (bytes int64, placement *info.
 		size := r.hot.Size(id)
 		bytes += size
 		switch {
-		case of < placed || !loadable(view, i) || condition == info.NoRoom:
+		case of < placed || !r.loadable(view, i) || condition == info.NoRoom:
 		case size == 0 && r.warmth[id] != nil && r.warmth[id].refused:
 			condition = info.NoRoom
 		case size == 0:
@@ -243,7 +243,7 @@ func (r *residents) warm(ctx context.Context, view *segments.View, which func(id
 	if r.rankFor(view) != keptOut {
 		for i, seg := range view.Segments {
 			id := seg.Segment().ID
-			if !which(id) || !loadable(view, i) {
+			if !which(id) || !r.loadable(view, i) {
 				continue
 			}
 			w := r.warmthOf(id, now)

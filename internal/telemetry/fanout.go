@@ -38,6 +38,12 @@ func NewFanout(reg prometheus.Registerer) *Fanout {
 		}),
 	}
 	f.ready.Set(1)
+	for _, result := range []string{"ok", "refused", "failed", "corrupt", "timeout", "canceled", "outrun"} {
+		f.requests.WithLabelValues(result)
+	}
+	for _, reason := range []string{"slow", "away", "refused", "failed", "corrupt", "timeout"} {
+		f.fallbacks.WithLabelValues(reason)
+	}
 	reg.MustRegister(f.ready, f.requests, f.fallbacks, f.seconds)
 	return f
 }
