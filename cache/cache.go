@@ -182,6 +182,11 @@ func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][
 	flights := c.board(ctx, usage, rs, missing)
 	defer c.leave(flights)
 	defer usage.endWait(usage.beginWait())
+	arrived, err := beginWaiting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer arrived()
 	for n, f := range flights {
 		select {
 		case <-f.done:

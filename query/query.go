@@ -7,6 +7,7 @@
 //	catalog  collection names to collections
 //	state    what one query sees: a view of the store joined with the tail
 //	replica  keeping the state fresh: manifest, tail deltas, consistency
+//	admission  who computes now, who waits, who is refused
 //	search   plan → scan → refine → exact finish → merge
 //	rows     get, scroll, count
 //
@@ -136,6 +137,7 @@ type Service struct {
 	background context.Context
 	stop       context.CancelFunc
 	searching  atomic.Int64 // requests that search right now
+	admission  *admission
 	// writerDown is when the writer may be asked again after it could not be
 	// reached, in Unix nanoseconds.
 	writerDown atomic.Int64
@@ -196,6 +198,7 @@ func New(cfg Config) (*Service, error) {
 	if s.cfg.Pods != nil {
 		s.fleet = newFleet(s, *s.cfg.Pods)
 	}
+	s.admission = newAdmission(s.cfg.Now, s.cfg.Registerer)
 	s.background, s.stop = context.WithCancel(context.Background())
 	s.catalog = newCatalog(s)
 	return s, nil

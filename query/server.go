@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/segments/blob"
 )
@@ -15,12 +16,30 @@ import (
 func (s *Service) Register(r *httpapi.Router) {
 	r.Handle(fasthttp.MethodGet, "/collections", s.listCollections)
 	r.Handle(fasthttp.MethodGet, "/collections/{c}", s.getCollection)
-	r.Handle(fasthttp.MethodGet, "/collections/{c}/vectors/{id}", s.getVector)
-	r.Handle(fasthttp.MethodPost, "/collections/{c}/vectors/scroll", s.scrollVectors)
-	r.Handle(fasthttp.MethodPost, "/collections/{c}/vectors/count", s.countVectors)
-	r.Handle(fasthttp.MethodPost, "/collections/{c}/search", s.searchOne)
-	r.Handle(fasthttp.MethodPost, "/collections/{c}/search/batch", s.searchBatch)
+	rows := func(method, path string, h httpapi.Handler) { r.Handle(method, path, s.gated(h)) }
+	rows(fasthttp.MethodGet, "/collections/{c}/vectors/{id}", s.getVector)
+	rows(fasthttp.MethodPost, "/collections/{c}/vectors/scroll", s.scrollVectors)
+	rows(fasthttp.MethodPost, "/collections/{c}/vectors/count", s.countVectors)
+	rows(fasthttp.MethodPost, "/collections/{c}/search", s.searchOne)
+	rows(fasthttp.MethodPost, "/collections/{c}/search/batch", s.searchBatch)
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/warm", s.warmCollection)
+}
+
+// gated refuses a request that has no chance to be served before its body is
+// looked at: what that would cost is what there is too little of.
+func (s *Service) gated(h httpapi.Handler) httpapi.Handler {
+	return func(ctx *fasthttp.RequestCtx) error {
+		name, err := httpapi.Param(ctx, "c")
+		if err != nil {
+			return err
+		}
+		if r := s.catalog.known(name); r != nil { // else its line is not known
+			if err := s.admission.gate(r.id); err != nil {
+				return err
+			}
+		}
+		return h(ctx)
+	}
 }
 
 // RegisterForwards adds the routes that write or administer; they are the writer's
@@ -66,9 +85,16 @@ func (s *Service) RegisterForwards(r *httpapi.Router) {
 // on runs fn on a state of collection nameOrID that is as fresh as asked for,
 // and returns what that was. A collection that was dropped and made anew under
 // its name is found again; an object that vanished under a state that was just
-// replaced makes fn run once more, on the next.
+// replaced makes fn run once more, on the next. fn has a slot to compute in.
 func (s *Service) on(ctx context.Context, nameOrID string, want Freshness, fn func(ctx context.Context, r *replica, st *state) error) (Served, error) {
-	return s.onState(ctx, nameOrID, want, (*replica).acquire, fn)
+	return s.onState(ctx, nameOrID, want, (*replica).acquire, func(ctx context.Context, r *replica, st *state) error {
+		slot, err := s.admission.enter(ctx, r.id)
+		if err != nil {
+			return err
+		}
+		defer slot.leave()
+		return fn(cache.WithWaiting(ctx, slot.wait), r, st)
+	})
 }
 
 // acquirer is how a replica's state is come by.
