@@ -14,7 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/manifest"
 )
 
 func testAdmission(procs int) *admission {
@@ -343,8 +346,8 @@ func TestAdmissionWhileTheStoreIsSlow(t *testing.T) {
 		c := newCrowd(testAdmission(1))
 		for range storeWaiters {
 			c.come(t.Context(), "cold", 0, time.Minute)
+			synctest.Wait()
 		}
-		synctest.Wait()
 		require.Equal(t, storeWaiters, c.a.away)
 		require.Zero(t, c.a.computing)
 		c.every(ms(1), time.Second, func(int) { c.come(t.Context(), "hot", ms(1), 0) })
@@ -433,4 +436,83 @@ func TestAdmissionRandomly(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A process with more to do than it can refuses what reads rows before it looks
+// at the body, and nothing else.
+func TestOverloadedProcess(t *testing.T) {
+	f := newFixture(t, 2, "l2")
+	f.writer.upsert("a", []float32{1, 2}, "")
+	const search = `{"vector": [1, 2]}`
+	status, h := f.call("POST", "/collections/movies/search", search, nil)
+	require.Equal(t, 200, status)
+	require.Equal(t, "1.1", string(h.Peek("X-AkiDB-Token")))
+
+	a := f.service.admission
+	var held []*slot
+	for range slotsPerCore * a.procs() {
+		s, err := a.enter(t.Context(), "ID1")
+		require.NoError(t, err)
+		held = append(held, s)
+	}
+	a.mu.Lock()
+	a.pace.last = window{took: paceWindow, came: 700, ended: 100}
+	for a.queued < a.room(a.now()) {
+		_, err := a.join(t.Context(), "ID1", a.now())
+		require.NoError(t, err)
+	}
+	a.mu.Unlock()
+	for _, path := range []string{"search", "search/batch", "vectors/scroll", "vectors/count"} {
+		var e httpapi.Error
+		status, _ := f.call("POST", "/collections/movies/"+path, "not JSON", &e)
+		require.Equal(t, 503, status, path)
+		require.Equal(t, "overloaded", e.Code)
+		require.Equal(t, 7*time.Second, e.RetryAfter)
+	}
+	status, _ = f.call("GET", "/collections/movies/vectors/a", "", &httpapi.Error{})
+	require.Equal(t, 503, status)
+	for _, path := range []string{"/collections", "/collections/movies"} {
+		status, _ = f.call("GET", path, "", nil)
+		require.Equal(t, 200, status, path)
+	}
+	a.mu.Lock()
+	for a.queued > 0 {
+		a.drop("ID1", a.lines["ID1"].waiters[0])
+	}
+	a.mu.Unlock()
+	for _, s := range held {
+		s.leave()
+	}
+	status, _ = f.call("POST", "/collections/movies/search", search, nil)
+	require.Equal(t, 200, status)
+}
+
+// A search that waits for the store holds no slot meanwhile.
+func TestColdSearchHoldsNoSlot(t *testing.T) {
+	f := newFixture(t, 2, "l2")
+	a := f.service.admission
+	ctx := t.Context()
+	s, err := a.enter(ctx, "ID1")
+	require.NoError(t, err)
+	defer s.leave()
+	ranges := f.service.cfg.Ranges
+	f.writer.upsert("a", []float32{1, 2}, "")
+	f.writer.flush()
+	snap, _, err := manifest.Read(ctx, f.store, "ID1")
+	require.NoError(t, err)
+	waits := 0
+	ctx = cache.WithWaiting(ctx, func() (func(), error) {
+		resume, err := s.wait()
+		waits++
+		require.Zero(t, a.computing)
+		return resume, err
+	})
+	_, err = segments.OpenView(ctx, ranges, snap, nil)
+	require.NoError(t, err)
+	require.Positive(t, waits)
+	require.Equal(t, 1, a.computing)
+	before := waits
+	_, err = segments.OpenView(ctx, ranges, snap, nil)
+	require.NoError(t, err)
+	require.Equal(t, before, waits, "what is cached waits for nothing")
 }

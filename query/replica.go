@@ -51,6 +51,9 @@ type Served struct {
 	Consistency     Consistency
 	Staleness       time.Duration // since the state was known to be complete
 	ManifestVersion uint64
+	// Token, given back with a read, makes that reflect no less than this one
+	// did. It is zero for a read of an earlier version.
+	Token token.Token
 }
 
 // refreshTimeout bounds a refresh that no request is waiting for any more.

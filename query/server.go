@@ -9,6 +9,7 @@ import (
 
 	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/token"
 	"github.com/akidb/akidb/segments/blob"
 )
 
@@ -109,6 +110,9 @@ func (s *Service) onState(ctx context.Context, nameOrID string, want Freshness, 
 		st, served, err := acquire(r, ctx, want)
 		if err == nil {
 			served.ManifestVersion = st.snapshot().Version
+			if want.AsOf == nil {
+				served.Token = st.token()
+			}
 			err = fn(ctx, r, st)
 			if known, ok := errors.AsType[*httpapi.Error](err); err == nil || ok && known.Status < fasthttp.StatusInternalServerError {
 				return served, err // an answer, if only that there is no such row
@@ -143,6 +147,9 @@ func answerJSON(ctx *fasthttp.RequestCtx, answer any, served Served, err error) 
 		h.Set(httpapi.HeaderConsistency, string(served.Consistency))
 		h.Set(httpapi.HeaderStalenessMs, strconv.FormatInt(served.Staleness.Milliseconds(), 10))
 		h.Set(httpapi.HeaderManifestVersion, strconv.FormatUint(served.ManifestVersion, 10))
+		if served.Token != (token.Token{}) {
+			h.Set(httpapi.HeaderToken, served.Token.String())
+		}
 	}
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/akidb/akidb/internal/memtable"
+	"github.com/akidb/akidb/internal/token"
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/ivfpq"
 	"github.com/akidb/akidb/segments/manifest"
@@ -39,6 +40,11 @@ func (s *state) collection() manifest.Collection { return s.view.Snapshot.Collec
 
 // seq is the sequence number up to which the state reflects every write.
 func (s *state) seq() uint64 { return s.tail.Last() }
+
+// token is that of the last write the state reflects.
+func (s *state) token() token.Token {
+	return token.Token{Epoch: max(s.epoch, s.current.Epoch), Seq: s.seq()}
+}
 
 // newState joins a view with nothing after it.
 func newState(view *segments.View, current manifest.Current, now time.Time) *state {

@@ -21,6 +21,7 @@ const (
 	HeaderConsistency     = "X-Akidb-Consistency"
 	HeaderStalenessMs     = "X-Akidb-Staleness-Ms"
 	HeaderManifestVersion = "X-Akidb-Manifest-Version"
+	HeaderToken           = "X-Akidb-Token"
 	HeaderIdempotencyKey  = "Idempotency-Key"
 )
 

@@ -60,11 +60,11 @@ func (b *bench) run(s *server, calls ...call) exchange {
 }
 
 // notProvoked are codes that take a broken machine, a fault of ours, an object
-// that was collected meanwhile, a moment that is hard to meet, or a thousand
+// that was collected meanwhile, a moment that is hard to meet, more load, or a thousand
 // commits. Tests of the packages that answer them provoke them.
 var notProvoked = []string{
 	"version_collected", "restoring", "too_many_snapshots",
-	"internal", "log_behind", "storage_full", "outcome_unknown", "request_timeout",
+	"internal", "log_behind", "storage_full", "outcome_unknown", "request_timeout", "overloaded",
 }
 
 func TestTraffic(t *testing.T) {
