@@ -24,7 +24,7 @@ run: build ## build, start `akidb dev --demo`, print a search to paste
 	bin/akidb dev --demo
 
 .PHONY: tools
-tools: ## build the servers that tests drive, from pinned sources
+tools: ## build the servers that tests drive and the plugins of `make generate`, from pinned sources
 	cd tools && GOBIN=$(TOOLS) go install tool
 	cd tools/unsound && GOBIN=$(TOOLS)/unsound go install tool && mv $(TOOLS)/unsound/versitygw $(TOOLS)/versitygw-1.7.0 && rmdir $(TOOLS)/unsound
 
@@ -57,7 +57,13 @@ check: ## formatting, vet, tidy modules, the house rules
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
 	cd tools/unsound && go mod tidy -diff
+	cd tools/buf && go mod tidy -diff
 	go test ./internal/tidy
+
+.PHONY: generate
+generate: tools ## the Go code of api/akidb/v1, after judging its .proto files; builds their compiler, a minute the first time
+	cd tools/buf && GOBIN=$(TOOLS) go install tool
+	cd api && PATH=$(TOOLS):$$PATH buf lint && PATH=$(TOOLS):$$PATH buf generate
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each

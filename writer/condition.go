@@ -64,6 +64,11 @@ func (c *claim) check(r row) error {
 	return e.WithHint("nothing was written; read the row and decide again")
 }
 
+// upsert is what writes the batch to c.
+func (b *batch) upsert(c *collection) mutation {
+	return func(ctx context.Context, r request) (answer, error) { return c.upsert(ctx, b, r) }
+}
+
 // upsert writes a batch if all its conditions hold at one point in the order of
 // writes, which then is the batch's own.
 func (c *collection) upsert(ctx context.Context, b *batch, req request) (answer, error) {

@@ -122,8 +122,8 @@ func classify(err error) *httpapi.Error {
 	return httpapi.Internal(err)
 }
 
-// detached runs fn in the background and waits for it, but no longer than
-// WaitLimit: then it goes on by itself and the answer is errPending.
+// detached runs fn in the background and waits for it, but no longer than ctx and
+// WaitLimit allow: then it goes on by itself and the answer is errPending.
 func detached[T any](ctx context.Context, w *Writer, fn func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -136,12 +136,12 @@ func detached[T any](ctx context.Context, w *Writer, fn func(context.Context) (T
 	}) {
 		return *new(T), errStopped
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, w.cfg.WaitLimit, errPending)
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.WaitLimit)
 	defer cancel()
 	select {
 	case r := <-got:
 		return r.value, r.err
 	case <-ctx.Done():
-		return *new(T), fmt.Errorf("wait: %w", context.Cause(ctx))
+		return *new(T), fmt.Errorf("wait: %w: %w", errPending, context.Cause(ctx))
 	}
 }

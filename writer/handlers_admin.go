@@ -15,35 +15,45 @@ type maintained struct {
 	SegmentCount    int    `json:"segment_count"`
 }
 
-func (w *Writer) postFlush(ctx *fasthttp.RequestCtx) error {
-	return w.maintain(ctx, func(ctx context.Context, c *collection) error {
+func (w *Writer) postFlush(ctx *fasthttp.RequestCtx) error   { return w.postMaintain(ctx, w.flush) }
+func (w *Writer) postCompact(ctx *fasthttp.RequestCtx) error { return w.postMaintain(ctx, w.compact) }
+
+func (w *Writer) postMaintain(ctx *fasthttp.RequestCtx, work func(context.Context, string) (maintained, error)) error {
+	name, err := httpapi.Param(ctx, "c")
+	if err != nil {
+		return err
+	}
+	after, err := work(httpapi.Context(ctx), name)
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, after)
+}
+
+// flush brings all rows of a collection, given by its name or id, to the store.
+func (w *Writer) flush(ctx context.Context, nameOrID string) (maintained, error) {
+	return w.maintain(ctx, nameOrID, func(ctx context.Context, c *collection) error {
 		return c.flushTo(ctx, c.state().seq)
 	})
 }
 
-func (w *Writer) postCompact(ctx *fasthttp.RequestCtx) error {
-	return w.maintain(ctx, func(_ context.Context, c *collection) error { return c.compactAll() })
+// compact merges a collection's segments.
+func (w *Writer) compact(ctx context.Context, nameOrID string) (maintained, error) {
+	return w.maintain(ctx, nameOrID, func(_ context.Context, c *collection) error { return c.compactAll() })
 }
 
-func (w *Writer) maintain(ctx *fasthttp.RequestCtx, work func(context.Context, *collection) error) error {
-	c, err := w.collection(ctx)
+func (w *Writer) maintain(ctx context.Context, nameOrID string, work func(context.Context, *collection) error) (maintained, error) {
+	c, err := w.claimed(nameOrID)
 	if err != nil {
-		return err
+		return maintained{}, err
 	}
-	if err := c.online(); err != nil {
-		return err
-	}
-	snap, err := detached(httpapi.Context(ctx), w, func(ctx context.Context) (maintained, error) {
+	return detached(ctx, w, func(ctx context.Context) (maintained, error) {
 		if err := work(ctx, c); err != nil {
 			return maintained{}, err
 		}
 		s := c.state().view.Snapshot
 		return maintained{s.Version, s.FlushedSeq, len(s.Segments)}, nil
 	})
-	if err != nil {
-		return err
-	}
-	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, snap)
 }
 
 func (w *Writer) getTail(ctx *fasthttp.RequestCtx) error {

@@ -26,35 +26,46 @@ func (w *Writer) postCollections(ctx *fasthttp.RequestCtx) error {
 	if err := httpapi.ReadJSON(ctx, &body); err != nil {
 		return err
 	}
+	made, err := w.createAs(httpapi.Context(ctx), body)
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(ctx, fasthttp.StatusCreated, made)
+}
+
+// createAs makes the collection that body asks for, and describes it.
+func (w *Writer) createAs(ctx context.Context, body createBody) (info.Collection, error) {
 	for _, e := range []*httpapi.Error{
 		httpapi.CheckName("name", body.Name),
 		w.cfg.Limits.CheckDimension("dimension", body.Dimension),
 		httpapi.CheckMetric("metric", body.Metric),
 	} {
 		if e != nil {
-			return e
+			return info.Collection{}, e
 		}
 	}
 	if book := body.Config.Codebook; book != "" {
 		if _, err := ivfpq.ParseCodebook(book); err != nil {
-			return httpapi.Unprocessable("invalid_codebook", "config.codebook", "config.codebook is %q, want sign or learned", book)
+			return info.Collection{}, httpapi.Unprocessable("invalid_codebook", "config.codebook", "config.codebook is %q, want sign or learned", book)
 		}
 	}
-	c, err := w.create(httpapi.Context(ctx), manifest.Collection{
+	c, err := w.create(ctx, manifest.Collection{
 		Name: body.Name, Dimension: body.Dimension, Metric: body.Metric, Codebook: body.Config.Codebook,
 	})
 	if err != nil {
-		return err
+		return info.Collection{}, err
 	}
-	return w.writeInfo(ctx, fasthttp.StatusCreated, c)
+	return c.infoOfNew(ctx)
 }
 
-func (w *Writer) writeInfo(ctx *fasthttp.RequestCtx, status int, c *collection) error {
-	info, err := c.info(httpapi.Context(ctx))
+// infoOfNew describes a collection that was just made: a failure to is not one to
+// make it.
+func (c *collection) infoOfNew(ctx context.Context) (info.Collection, error) {
+	i, err := c.info(ctx)
 	if err != nil {
-		return err
+		return i, asWriteError(err).WithApplied(httpapi.UnknownApplied)
 	}
-	return httpapi.WriteJSON(ctx, status, info)
+	return i, nil
 }
 
 func (w *Writer) getCollection(ctx *fasthttp.RequestCtx) error {
@@ -62,7 +73,11 @@ func (w *Writer) getCollection(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	return w.writeInfo(ctx, fasthttp.StatusOK, c)
+	described, err := c.info(httpapi.Context(ctx))
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, described)
 }
 
 type collectionList struct {

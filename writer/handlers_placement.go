@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	"slices"
 
 	"github.com/valyala/fasthttp"
 
@@ -29,73 +30,76 @@ type placedInfo struct {
 // byUse is how clients are told that a collection is not placed.
 const byUse = "automatic"
 
-func (w *Writer) postPromote(ctx *fasthttp.RequestCtx) error {
-	return w.postPlacement(ctx, []string{manifest.Hot, manifest.Warm}, func(_ *collection, p *manifest.Placement, to string) (*manifest.Placement, error) {
-		switch {
-		case to != "":
-		case p != nil && p.Tier == manifest.Cold:
-			to = manifest.Warm
-		default:
-			to = manifest.Hot
-		}
-		return &manifest.Placement{Tier: to, Pinned: p != nil && p.Pinned}, nil
-	})
+// movement is a way to place a collection, given where it is placed now, nil for
+// nowhere, and where to, if that is said.
+type movement struct {
+	tiers []string // that may be said; nil: none is
+	to    func(c *collection, p *manifest.Placement, tier string) (*manifest.Placement, error)
 }
 
-func (w *Writer) postDemote(ctx *fasthttp.RequestCtx) error {
-	return w.postPlacement(ctx, []string{manifest.Warm, manifest.Cold}, func(c *collection, p *manifest.Placement, to string) (*manifest.Placement, error) {
-		if p != nil && p.Pinned {
-			return nil, httpapi.Conflict("pinned", "collection %q is pinned", c.meta.Name).WithHint("unpin it first")
-		}
-		switch {
-		case to != "":
-		case p == nil || p.Tier == manifest.Hot:
-			to = manifest.Warm
-		default:
-			to = manifest.Cold
-		}
-		return &manifest.Placement{Tier: to}, nil
-	})
-}
+var promote = movement{[]string{manifest.Hot, manifest.Warm}, func(_ *collection, p *manifest.Placement, to string) (*manifest.Placement, error) {
+	switch {
+	case to != "":
+	case p != nil && p.Tier == manifest.Cold:
+		to = manifest.Warm
+	default:
+		to = manifest.Hot
+	}
+	return &manifest.Placement{Tier: to, Pinned: p != nil && p.Pinned}, nil
+}}
 
-// postPin keeps a collection where it is placed. One that is not is kept in
+var demote = movement{[]string{manifest.Warm, manifest.Cold}, func(c *collection, p *manifest.Placement, to string) (*manifest.Placement, error) {
+	if p != nil && p.Pinned {
+		return nil, httpapi.Conflict("pinned", "collection %q is pinned", c.meta.Name).WithHint("unpin it first")
+	}
+	switch {
+	case to != "":
+	case p == nil || p.Tier == manifest.Hot:
+		to = manifest.Warm
+	default:
+		to = manifest.Cold
+	}
+	return &manifest.Placement{Tier: to}, nil
+}}
+
+// pinned keeps a collection where it is placed. One that is not is kept in
 // memory: there is nothing else that use could push it out of.
-func (w *Writer) postPin(ctx *fasthttp.RequestCtx) error {
-	return w.postPlacement(ctx, nil, func(_ *collection, p *manifest.Placement, _ string) (*manifest.Placement, error) {
-		if p == nil {
-			return &manifest.Placement{Tier: manifest.Hot, Pinned: true}, nil
-		}
-		return &manifest.Placement{Tier: p.Tier, Pinned: true}, nil
+var pinned = movement{to: func(_ *collection, p *manifest.Placement, _ string) (*manifest.Placement, error) {
+	if p == nil {
+		return &manifest.Placement{Tier: manifest.Hot, Pinned: true}, nil
+	}
+	return &manifest.Placement{Tier: p.Tier, Pinned: true}, nil
+}}
+
+var unpinned = movement{to: func(*collection, *manifest.Placement, string) (*manifest.Placement, error) { return nil, nil }}
+
+func (w *Writer) postPromote(ctx *fasthttp.RequestCtx) error { return w.postPlacement(ctx, promote) }
+func (w *Writer) postDemote(ctx *fasthttp.RequestCtx) error  { return w.postPlacement(ctx, demote) }
+func (w *Writer) postPin(ctx *fasthttp.RequestCtx) error     { return w.postPlacement(ctx, pinned) }
+func (w *Writer) postUnpin(ctx *fasthttp.RequestCtx) error   { return w.postPlacement(ctx, unpinned) }
+
+// postPlacement reads no body where none is wanted.
+func (w *Writer) postPlacement(ctx *fasthttp.RequestCtx, m movement) error {
+	if m.tiers == nil {
+		ctx.Request.ResetBody()
+	}
+	return postTo(ctx, fasthttp.StatusOK, true, func(ctx context.Context, nameOrID string, body placementBody) (placedInfo, error) {
+		return w.place(ctx, nameOrID, m, body.Tier)
 	})
 }
 
-func (w *Writer) postUnpin(ctx *fasthttp.RequestCtx) error {
-	return w.postPlacement(ctx, nil, func(*collection, *manifest.Placement, string) (*manifest.Placement, error) { return nil, nil })
-}
-
-// postPlacement commits what move makes of a collection's placement, nil for
-// none. The body may name one of tiers, where there are any.
-func (w *Writer) postPlacement(ctx *fasthttp.RequestCtx, tiers []string, move func(c *collection, p *manifest.Placement, to string) (*manifest.Placement, error)) error {
-	c, err := w.claimed(ctx)
+// place commits what a movement makes of a collection's placement.
+func (w *Writer) place(ctx context.Context, nameOrID string, m movement, tier string) (placedInfo, error) {
+	c, err := w.claimed(nameOrID)
 	if err != nil {
-		return err
+		return placedInfo{}, err
 	}
-	var body placementBody
-	if tiers != nil && len(ctx.Request.Body()) > 0 {
-		if err := httpapi.ReadJSON(ctx, &body); err != nil {
-			return err
-		}
+	if tier != "" && !slices.Contains(m.tiers, tier) {
+		return placedInfo{}, httpapi.Unprocessable("invalid_tier", "tier", "tier is %.40q, want %s or %s", tier, m.tiers[0], m.tiers[1])
 	}
-	if t := body.Tier; t != "" && t != tiers[0] && t != tiers[1] {
-		return httpapi.Unprocessable("invalid_tier", "tier", "tier is %.40q, want %s or %s", t, tiers[0], tiers[1])
-	}
-	out, err := detached(httpapi.Context(ctx), w, func(ctx context.Context) (placedInfo, error) {
-		return c.place(ctx, func(p *manifest.Placement) (*manifest.Placement, error) { return move(c, p, body.Tier) })
+	return detached(ctx, w, func(ctx context.Context) (placedInfo, error) {
+		return c.place(ctx, func(p *manifest.Placement) (*manifest.Placement, error) { return m.to(c, p, tier) })
 	})
-	if err != nil {
-		return err
-	}
-	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, out)
 }
 
 // place commits what move makes of the placement. What is so already is not

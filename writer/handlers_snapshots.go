@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/akidb/akidb/internal/httpapi"
+	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/segments/manifest"
 )
 
@@ -29,41 +30,57 @@ func infoOfSnapshot(p manifest.Pin) snapshotInfo {
 	return snapshotInfo{p.ID, p.Name, p.Manifest.Version, p.Rows, p.CreatedAt}
 }
 
-// claimed finds the collection that the path names, for what takes its manifest.
-func (w *Writer) claimed(ctx *fasthttp.RequestCtx) (*collection, error) {
-	c, err := w.collection(ctx)
+// claimed finds a collection for what takes its manifest.
+func (w *Writer) claimed(nameOrID string) (*collection, error) {
+	c, err := w.catalog.find(nameOrID)
 	if err == nil {
 		err = c.online()
 	}
 	return c, err
 }
 
-func (w *Writer) postSnapshots(ctx *fasthttp.RequestCtx) error {
-	c, err := w.claimed(ctx)
+// postTo answers with status and what do makes of the collection that the path
+// names and of the body, which may be missing if it is optional.
+func postTo[Body, Answer any](ctx *fasthttp.RequestCtx, status int, optional bool, do func(ctx context.Context, nameOrID string, body Body) (Answer, error)) error {
+	name, err := httpapi.Param(ctx, "c")
 	if err != nil {
 		return err
 	}
-	var body snapshotBody
-	if len(ctx.Request.Body()) > 0 {
+	var body Body
+	if !optional || len(ctx.Request.Body()) > 0 {
 		if err := httpapi.ReadJSON(ctx, &body); err != nil {
 			return err
 		}
 	}
-	if body.Name == "latest" {
-		return httpapi.Unprocessable("invalid_name", "name", "name is \"latest\", which stands for the newest snapshot")
-	}
-	if body.Name != "" {
-		if e := httpapi.CheckName("name", body.Name); e != nil {
-			return e
-		}
-	}
-	pin, err := detached(httpapi.Context(ctx), w, func(ctx context.Context) (manifest.Pin, error) {
-		return c.takeSnapshot(ctx, body.Name, body.Export)
-	})
+	answer, err := do(httpapi.Context(ctx), name, body)
 	if err != nil {
 		return err
 	}
-	return httpapi.WriteJSON(ctx, fasthttp.StatusCreated, infoOfSnapshot(pin))
+	return httpapi.WriteJSON(ctx, status, answer)
+}
+
+func (w *Writer) postSnapshots(ctx *fasthttp.RequestCtx) error {
+	return postTo(ctx, fasthttp.StatusCreated, true, w.takeSnapshot)
+}
+
+// takeSnapshot keeps a collection as it is.
+func (w *Writer) takeSnapshot(ctx context.Context, nameOrID string, body snapshotBody) (snapshotInfo, error) {
+	c, err := w.claimed(nameOrID)
+	if err != nil {
+		return snapshotInfo{}, err
+	}
+	if body.Name == "latest" {
+		return snapshotInfo{}, httpapi.Unprocessable("invalid_name", "name", "name is \"latest\", which stands for the newest snapshot")
+	}
+	if body.Name != "" {
+		if e := httpapi.CheckName("name", body.Name); e != nil {
+			return snapshotInfo{}, e
+		}
+	}
+	pin, err := detached(ctx, w, func(ctx context.Context) (manifest.Pin, error) {
+		return c.takeSnapshot(ctx, body.Name, body.Export)
+	})
+	return infoOfSnapshot(pin), err
 }
 
 type snapshotList struct {
@@ -71,19 +88,32 @@ type snapshotList struct {
 }
 
 func (w *Writer) getSnapshots(ctx *fasthttp.RequestCtx) error {
-	c, err := w.claimed(ctx)
+	name, err := httpapi.Param(ctx, "c")
 	if err != nil {
 		return err
 	}
-	list := snapshotList{[]snapshotInfo{}}
-	for _, p := range c.snapshots() {
-		list.Snapshots = append(list.Snapshots, infoOfSnapshot(p))
+	list, err := w.snapshots(name)
+	if err != nil {
+		return err
 	}
-	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, list)
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, snapshotList{list})
+}
+
+// snapshots lists a collection's, oldest first.
+func (w *Writer) snapshots(nameOrID string) ([]snapshotInfo, error) {
+	c, err := w.claimed(nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	list := []snapshotInfo{}
+	for _, p := range c.snapshots() {
+		list = append(list, infoOfSnapshot(p))
+	}
+	return list, nil
 }
 
 func (w *Writer) deleteSnapshot(ctx *fasthttp.RequestCtx) error {
-	c, err := w.claimed(ctx)
+	name, err := httpapi.Param(ctx, "c")
 	if err != nil {
 		return err
 	}
@@ -91,16 +121,26 @@ func (w *Writer) deleteSnapshot(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	pin, err := c.findSnapshot(id)
+	if err := w.dropSnapshot(httpapi.Context(ctx), name, id); err != nil {
+		return err
+	}
+	ctx.SetStatusCode(fasthttp.StatusNoContent)
+	return nil
+}
+
+// dropSnapshot deletes a snapshot, given by its id, its name or "latest".
+func (w *Writer) dropSnapshot(ctx context.Context, nameOrID, snapshot string) error {
+	c, err := w.claimed(nameOrID)
 	if err != nil {
 		return err
 	}
-	_, err = detached(httpapi.Context(ctx), w, func(ctx context.Context) (struct{}, error) {
+	pin, err := c.findSnapshot(snapshot)
+	if err != nil {
+		return err
+	}
+	_, err = detached(ctx, w, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.dropSnapshot(ctx, pin)
 	})
-	if err == nil {
-		ctx.SetStatusCode(fasthttp.StatusNoContent)
-	}
 	return err
 }
 
@@ -117,31 +157,28 @@ type restored struct {
 }
 
 func (w *Writer) postRestore(ctx *fasthttp.RequestCtx) error {
-	c, err := w.claimed(ctx)
+	return postTo(ctx, fasthttp.StatusOK, false, w.restore)
+}
+
+// restore makes a collection what it was at a snapshot.
+func (w *Writer) restore(ctx context.Context, nameOrID string, body restoreBody) (restored, error) {
+	c, err := w.claimed(nameOrID)
 	if err != nil {
-		return err
-	}
-	var body restoreBody
-	if err := httpapi.ReadJSON(ctx, &body); err != nil {
-		return err
+		return restored{}, err
 	}
 	if body.SnapshotID == "" {
-		return httpapi.Unprocessable("missing_field", "snapshot_id", "snapshot_id is missing").
+		return restored{}, httpapi.Unprocessable("missing_field", "snapshot_id", "snapshot_id is missing").
 			WithHint(`it is an id, a name, or "latest"`)
 	}
 	pin, err := c.findSnapshot(body.SnapshotID)
 	if err != nil {
-		return err
+		return restored{}, err
 	}
-	out, err := detached(httpapi.Context(ctx), w, func(ctx context.Context) (restored, error) {
+	return detached(ctx, w, func(ctx context.Context) (restored, error) {
 		at, err := c.restore(ctx, pin)
 		s := c.state().view.Snapshot
 		return restored{pin.ID, s.Rows(), s.Version, at.String()}, err
 	})
-	if err != nil {
-		return err
-	}
-	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, out)
 }
 
 // branchBody asks for a collection that begins as another one is.
@@ -151,30 +188,31 @@ type branchBody struct {
 }
 
 func (w *Writer) postBranch(ctx *fasthttp.RequestCtx) error {
-	c, err := w.claimed(ctx)
+	return postTo(ctx, fasthttp.StatusCreated, false, w.branchAs)
+}
+
+// branchAs makes the branch of a collection that body asks for, and describes it.
+func (w *Writer) branchAs(ctx context.Context, nameOrID string, body branchBody) (info.Collection, error) {
+	c, err := w.claimed(nameOrID)
 	if err != nil {
-		return err
-	}
-	var body branchBody
-	if err := httpapi.ReadJSON(ctx, &body); err != nil {
-		return err
+		return info.Collection{}, err
 	}
 	if e := httpapi.CheckName("name", body.Name); e != nil {
-		return e
+		return info.Collection{}, e
 	}
 	var from *manifest.Pin
 	if body.SnapshotID != "" {
 		pin, err := c.findSnapshot(body.SnapshotID)
 		if err != nil {
-			return err
+			return info.Collection{}, err
 		}
 		from = &pin
 	}
-	b, err := detached(httpapi.Context(ctx), w, func(ctx context.Context) (*collection, error) {
+	b, err := detached(ctx, w, func(ctx context.Context) (*collection, error) {
 		return w.branch(ctx, c, body.Name, from)
 	})
 	if err != nil {
-		return err
+		return info.Collection{}, err
 	}
-	return w.writeInfo(ctx, fasthttp.StatusCreated, b)
+	return b.infoOfNew(ctx)
 }

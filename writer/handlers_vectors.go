@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,9 +37,7 @@ func (w *Writer) postVectors(ctx *fasthttp.RequestCtx) error {
 	if err := b.parse(mediaType, body); err != nil {
 		return err
 	}
-	a, err := w.mutate(ctx, c, body, func(r request) (answer, error) {
-		return c.upsert(httpapi.Context(ctx), b, r)
-	})
+	a, err := w.mutateAs(ctx, c, body, b.upsert(c))
 	if err != nil {
 		return err
 	}
@@ -63,8 +62,8 @@ func (w *Writer) deleteVector(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	a, err := w.mutate(ctx, c, nil, func(r request) (answer, error) {
-		return c.deleteIDs(httpapi.Context(ctx), deletion{ids: []string{id}, request: r})
+	a, err := w.mutateAs(ctx, c, nil, func(ctx context.Context, r request) (answer, error) {
+		return c.deleteIDs(ctx, deletion{ids: []string{id}, request: r})
 	})
 	if err != nil {
 		return err
@@ -95,7 +94,7 @@ func (w *Writer) postDelete(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	a, err := w.mutate(ctx, c, raw, func(r request) (answer, error) { return remove(ctx, r) })
+	a, err := w.mutateAs(ctx, c, raw, remove)
 	if err != nil {
 		return err
 	}
@@ -103,31 +102,37 @@ func (w *Writer) postDelete(ctx *fasthttp.RequestCtx) error {
 }
 
 // planDelete checks what the body asks for and returns what does it.
-func (w *Writer) planDelete(c *collection, body deleteBody) (func(*fasthttp.RequestCtx, request) (answer, error), error) {
+func (w *Writer) planDelete(c *collection, body deleteBody) (mutation, error) {
 	byFilter := len(body.Filter) > 0 && body.Filter.Kind() != 'n'
 	if byFilter == body.IDs.Given {
 		return nil, httpapi.Unprocessable("ambiguous_body", "", "the body needs either ids or filter")
 	}
 	if byFilter {
-		filter, err := parseFilter(w.cfg.Limits, body.Filter)
-		if err != nil {
-			return nil, err
-		}
-		return func(ctx *fasthttp.RequestCtx, r request) (answer, error) {
-			return c.deleteMatching(httpapi.Context(ctx), filter, r)
-		}, nil
+		return w.planDeleteMatching(c, body.Filter)
 	}
 	if e := w.cfg.Limits.CheckRows("ids", body.IDs.Count); e != nil {
 		return nil, e
 	}
-	for i, id := range body.IDs.Items {
+	return w.planDeleteIDs(c, body.IDs.Items)
+}
+
+func (w *Writer) planDeleteMatching(c *collection, filter []byte) (mutation, error) {
+	f, err := parseFilter(w.cfg.Limits, filter)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, r request) (answer, error) { return c.deleteMatching(ctx, f, r) }, nil
+}
+
+func (w *Writer) planDeleteIDs(c *collection, ids []string) (mutation, error) {
+	for i, id := range ids {
 		if e := w.cfg.Limits.CheckID(fmt.Sprintf("ids[%d]", i), id); e != nil {
 			return nil, e
 		}
 	}
-	ids := slices.Compact(slices.Sorted(slices.Values(body.IDs.Items)))
-	return func(ctx *fasthttp.RequestCtx, r request) (answer, error) {
-		return c.deleteIDs(httpapi.Context(ctx), deletion{ids: ids, request: r})
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	return func(ctx context.Context, r request) (answer, error) {
+		return c.deleteIDs(ctx, deletion{ids: ids, request: r})
 	}, nil
 }
 
@@ -164,23 +169,30 @@ func (w *Writer) patchVector(ctx *fasthttp.RequestCtx) error {
 	if err := httpapi.ReadJSON(ctx, &body); err != nil {
 		return err
 	}
-	change, err := checkMetadata(w.cfg.Limits, "metadata", body.Metadata)
+	change, err := w.planPatch(c, id, body.Metadata)
 	if err != nil {
 		return err
-	}
-	if change == nil {
-		return httpapi.Unprocessable("missing_field", "metadata", "metadata is missing").
-			WithHint("null values in it remove single members")
 	}
 	raw, err := httpapi.Body(ctx)
 	if err != nil {
 		return err
 	}
-	a, err := w.mutate(ctx, c, raw, func(r request) (answer, error) {
-		return c.patch(httpapi.Context(ctx), id, change, r)
-	})
+	a, err := w.mutateAs(ctx, c, raw, change)
 	if err != nil {
 		return err
 	}
 	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, patched{a.id, a.metadata, a.token.Seq, a.token.String()})
+}
+
+// planPatch checks what is to be merged into a row and returns what does it.
+func (w *Writer) planPatch(c *collection, id string, metadata jsontext.Value) (mutation, error) {
+	change, err := checkMetadata(w.cfg.Limits, "metadata", metadata)
+	if err != nil {
+		return nil, err
+	}
+	if change == nil {
+		return nil, httpapi.Unprocessable("missing_field", "metadata", "metadata is missing").
+			WithHint("null values in it remove single members")
+	}
+	return func(ctx context.Context, r request) (answer, error) { return c.patch(ctx, id, change, r) }, nil
 }

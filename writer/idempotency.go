@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/akidb/akidb/internal/httpapi"
@@ -38,16 +39,17 @@ func newWindow(limit int) *window {
 }
 
 // once runs do unless a request with this key was answered before; then the
-// answer is that one. A second request waits for the first. An empty key runs
-// do.
-func (c *collection) once(ctx context.Context, key string, d digest, do func() (answer, error)) (answer, error) {
+// answer is that one. A second request waits for the first, and does not know
+// what became of it when it waits no longer. Without a key do runs.
+func (c *collection) once(ctx context.Context, req request, do func() (answer, error)) (answer, error) {
+	key, d := req.key, req.digest
 	if key == "" {
 		return do()
 	}
 	for {
 		r, first := c.keys.begin(key, d)
 		if r.digest != d {
-			return answer{}, httpapi.Unprocessable("idempotency_key_reused", httpapi.HeaderIdempotencyKey,
+			return answer{}, httpapi.Unprocessable("idempotency_key_reused", req.keyName,
 				"this key came before with another request").WithHint("use a new key for a new request")
 		}
 		if first {
@@ -58,9 +60,9 @@ func (c *collection) once(ctx context.Context, key string, d digest, do func() (
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			return answer{}, context.Cause(ctx)
+			return answer{}, fmt.Errorf("%w: wait for the first request with this key: %w", wal.ErrUnknown, context.Cause(ctx))
 		case <-c.w.done:
-			return answer{}, errStopped
+			return answer{}, fmt.Errorf("%w: wait for the first request with this key: %w", wal.ErrUnknown, errStopped)
 		}
 		if r.ok {
 			return r.answer, nil

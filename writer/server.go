@@ -91,37 +91,49 @@ func (w *Writer) vectorID(ctx *fasthttp.RequestCtx) (string, error) {
 	return id, asError(w.cfg.Limits.CheckID("id", id))
 }
 
-// request is what the headers of a write ask for.
+// request is what a write asks for beside the rows it is about.
 type request struct {
 	durability string
 	key        string // idempotency key; "" for none
-	digest     digest
+	keyName    string // what the client calls it
+	digest     digest // of all that the request says; only with a key
 }
+
+// named is a value of a request and what the client calls it.
+type named struct{ name, value string }
 
 const (
 	durableOnDisk  = "disk"
 	durableInStore = "object"
 )
 
-// request reads the headers of a write to c; body is what the request says.
-func (w *Writer) request(ctx *fasthttp.RequestCtx, c *collection, body []byte) (request, error) {
-	r := request{durability: string(ctx.Request.Header.Peek(httpapi.HeaderDurability)), key: string(ctx.Request.Header.Peek(httpapi.HeaderIdempotencyKey))}
+// newRequest checks what a write asks for.
+func newRequest(durability, key named, digest func() digest) (request, error) {
+	r := request{durability: durability.value, key: key.value, keyName: key.name}
 	switch r.durability {
 	case "":
 		r.durability = durableOnDisk
 	case durableOnDisk, durableInStore:
 	default:
-		return request{}, httpapi.Unprocessable("invalid_durability", httpapi.HeaderDurability,
-			"%s is %.40q, want disk or object", "X-AkiDB-Durability", r.durability)
+		return request{}, httpapi.Unprocessable("invalid_durability", durability.name,
+			"%s is %.40q, want disk or object", durability.name, r.durability)
 	}
 	if len(r.key) > wal.MaxKeyBytes {
-		return request{}, httpapi.Unprocessable("invalid_idempotency_key", httpapi.HeaderIdempotencyKey,
-			"%s has %d bytes; at most %d are allowed", httpapi.HeaderIdempotencyKey, len(r.key), wal.MaxKeyBytes)
+		return request{}, httpapi.Unprocessable("invalid_idempotency_key", key.name,
+			"%s has %d bytes; at most %d are allowed", key.name, len(r.key), wal.MaxKeyBytes)
 	}
 	if r.key != "" {
-		r.digest = digestOf(ctx.Method(), []byte(c.meta.ID), ctx.Path(), ctx.Request.Header.ContentType(), body)
+		r.digest = digest()
 	}
 	return r, nil
+}
+
+// request reads the headers of a write to c; body is what the request says.
+func (w *Writer) request(ctx *fasthttp.RequestCtx, c *collection, body []byte) (request, error) {
+	header := func(name string) named { return named{name, string(ctx.Request.Header.Peek(name))} }
+	return newRequest(header(httpapi.HeaderDurability), header(httpapi.HeaderIdempotencyKey), func() digest {
+		return digestOf(ctx.Method(), []byte(c.meta.ID), ctx.Path(), ctx.Request.Header.ContentType(), body)
+	})
 }
 
 // digestOf hashes parts so that no two sequences of them collide by shifting.
@@ -134,21 +146,34 @@ func digestOf(parts ...[]byte) digest {
 	return digest(h.Sum(nil))
 }
 
-// mutate carries out a write with what its headers ask for.
-func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do func(r request) (answer, error)) (answer, error) {
+// mutateAs carries out a write with what its headers ask for, and says in the
+// response how durable it is.
+func (w *Writer) mutateAs(ctx *fasthttp.RequestCtx, c *collection, body []byte, do mutation) (answer, error) {
 	r, err := w.request(ctx, c, body)
 	if err != nil {
 		return answer{}, err
 	}
+	a, err := w.mutate(httpapi.Context(ctx), c, r, do)
+	if err != nil {
+		return answer{}, err
+	}
+	ctx.Response.Header.Set(httpapi.HeaderDurability, r.durability)
+	return a, nil
+}
+
+// mutation is the part of a write that comes once for an idempotency key.
+type mutation func(ctx context.Context, r request) (answer, error)
+
+// mutate carries out a write to c.
+func (w *Writer) mutate(ctx context.Context, c *collection, r request, do mutation) (answer, error) {
 	if r.durability == durableInStore {
 		if err := c.online(); err != nil {
 			return answer{}, err
 		}
 	}
 	began := w.cfg.Now()
-	rctx := httpapi.Context(ctx)
 	w.owns.expect()
-	a, err := c.once(rctx, r.key, r.digest, func() (answer, error) { return do(r) })
+	a, err := c.once(ctx, r, func() (answer, error) { return do(ctx, r) })
 	if err != nil {
 		return answer{}, err
 	}
@@ -158,20 +183,19 @@ func (w *Writer) mutate(ctx *fasthttp.RequestCtx, c *collection, body []byte, do
 				WithHint("the write is in the log and will reach the object store; token %s", a.token)
 		}
 	}
-	if err := w.owns.confirm(rctx); err != nil {
+	if err := w.owns.confirm(ctx); err != nil {
 		return answer{}, fmt.Errorf("write to collection %q: %w", c.meta.Name, err)
 	}
 	if a.kind == kindUpsert {
 		w.metrics.insert.Observe(r.durability, w.cfg.Now().Sub(began))
 	}
-	ctx.Response.Header.Set(httpapi.HeaderDurability, r.durability)
 	return a, nil
 }
 
 // awaitStore waits, within WaitLimit, until everything up to seq is in the
 // object store.
-func (w *Writer) awaitStore(ctx *fasthttp.RequestCtx, c *collection, seq uint64) error {
-	_, err := detached(httpapi.Context(ctx), w, func(bg context.Context) (struct{}, error) {
+func (w *Writer) awaitStore(ctx context.Context, c *collection, seq uint64) error {
+	_, err := detached(ctx, w, func(bg context.Context) (struct{}, error) {
 		return struct{}{}, c.flushTo(bg, seq)
 	})
 	return err

@@ -13,13 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 
 	"github.com/akidb/akidb/internal/apidocs"
 	"github.com/akidb/akidb/internal/config"
+	"github.com/akidb/akidb/internal/grpcapi"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/telemetry"
 	"github.com/akidb/akidb/kernels"
@@ -100,26 +97,38 @@ func (p *process) close() {
 	}
 }
 
-// router returns a router that already answers the probes and shows the API's
-// reference.
-func (p *process) router() *httpapi.Router {
-	r := httpapi.NewRouter()
-	p.health.Register(r, p.registry)
-	apidocs.Register(r)
+// routers returns routers of which REST's already answers the probes and shows the
+// API's reference.
+func (p *process) routers() routers {
+	r := routers{httpapi.NewRouter(), grpcapi.NewRouter()}
+	p.health.Register(r.rest, p.registry)
+	apidocs.Register(r.rest)
 	return r
+}
+
+// routers say who answers what of the two APIs.
+type routers struct {
+	rest *httpapi.Router
+	grpc *grpcapi.Router
 }
 
 // serve answers on all ports until ctx ends, then drains: the process turns
 // unready, requests in flight finish, and the admin port closes last, so that
 // the drain can be watched.
-func (p *process) serve(ctx context.Context, r *httpapi.Router) error {
+func (p *process) serve(ctx context.Context, r routers) error {
 	var tracer trace.Tracer
 	if p.tracing != nil {
 		tracer = p.tracing.Tracer
 	}
 	rest, err := httpapi.NewServer(httpapi.Config{
 		Logger: p.log, Registerer: p.registry, Tracer: tracer, ShutdownGrace: p.cfg.ShutdownGrace,
-	}, r.Serve)
+	}, r.rest.Serve)
+	if err != nil {
+		return err
+	}
+	rpc, err := grpcapi.NewServer(grpcapi.Config{
+		Logger: p.log, Registerer: p.registry, Tracer: tracer, ShutdownGrace: p.cfg.ShutdownGrace,
+	}, r.grpc)
 	if err != nil {
 		return err
 	}
@@ -138,7 +147,7 @@ func (p *process) serve(ctx context.Context, r *httpapi.Router) error {
 	all.Go(func() error {
 		requests, ctx := errgroup.WithContext(ctx)
 		requests.Go(func() error { return rest.Run(ctx, p.http) })
-		requests.Go(func() error { return p.serveGRPC(ctx) })
+		requests.Go(func() error { return rpc.Run(ctx, p.grpc) })
 		p.ready()
 		context.AfterFunc(ctx, func() { p.health.SetPhase(httpapi.Draining) })
 		return errors.Join(requests.Wait(), admin.Close())
@@ -158,48 +167,3 @@ func (p *process) ready() {
 		slog.String("simd", kernels.ActiveLevel()),
 	)
 }
-
-// serveGRPC serves the standard health service and reflection until ctx ends,
-// then waits for calls in flight.
-func (p *process) serveGRPC(ctx context.Context) error {
-	server, probe := grpc.NewServer(grpc.StreamInterceptor(endWith(ctx))), health.NewServer()
-	grpc_health_v1.RegisterHealthServer(server, probe)
-	reflection.Register(server)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(p.grpc) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve grpc: %w", err)
-	case <-ctx.Done():
-	}
-	probe.Shutdown() // watchers learn it before their connection goes
-	stopNow := time.AfterFunc(p.cfg.ShutdownGrace, server.Stop)
-	defer stopNow.Stop()
-	server.GracefulStop()
-	if err := <-served; !errors.Is(err, grpc.ErrServerStopped) { // stopped before it had begun
-		return err
-	}
-	return nil
-}
-
-// endWith ends streams that would otherwise live as long as their client, such
-// as a watch on the health service, when ctx does: a drain must not wait for
-// them.
-func endWith(ctx context.Context) grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		if info.FullMethod != grpc_health_v1.Health_Watch_FullMethodName {
-			return handler(srv, stream)
-		}
-		streamCtx, cancel := context.WithCancel(stream.Context())
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
-		return handler(srv, endingStream{stream, streamCtx})
-	}
-}
-
-type endingStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s endingStream) Context() context.Context { return s.ctx }

@@ -24,7 +24,7 @@ func TestAServerStoppedAsItStartsEndsWell(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := p.serve(ctx, p.router()); err != nil {
+		if err := p.serve(ctx, p.routers()); err != nil {
 			t.Fatal(err)
 		}
 		p.close()

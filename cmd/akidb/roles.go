@@ -50,10 +50,12 @@ func runDev(ctx context.Context, p *process, demo bool) error {
 	}
 	searches.Store(q)
 	q.Start()
-	r := p.router()
-	breaker.Register(r, b.store)
-	q.Register(r)
-	w.Register(r)
+	r := p.routers()
+	breaker.Register(r.rest, b.store)
+	q.Register(r.rest)
+	q.RegisterGRPC(r.grpc)
+	w.Register(r.rest)
+	w.RegisterGRPC(r.grpc)
 	return p.serveWriter(ctx, w, q, r, func(ctx context.Context) error {
 		if !demo {
 			return nil
@@ -73,10 +75,12 @@ func runWriter(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	r := p.router()
-	breaker.Register(r, b.store)
-	w.Register(r)
-	w.RegisterReads(r)
+	r := p.routers()
+	breaker.Register(r.rest, b.store)
+	w.Register(r.rest)
+	w.RegisterReads(r.rest)
+	w.RegisterGRPC(r.grpc)
+	w.RegisterGRPCReads(r.grpc)
 	return p.serveWriter(ctx, w, nil, r, nil)
 }
 
@@ -96,16 +100,26 @@ func runQuery(ctx context.Context, p *process) error {
 		defer hw.Close()
 		remote = hw
 	}
+	var remoteGRPC *query.GRPCWriter
+	if addr := p.cfg.WriterGRPCAddr; addr != "" {
+		remoteGRPC, err = query.NewGRPCWriter(addr, p.cfg.WriterURL != nil && p.cfg.WriterURL.Scheme == "https", httpapi.Limits{})
+		if err != nil {
+			return err
+		}
+		defer remoteGRPC.Close()
+	}
 	q, err := p.newQuery(b, remote)
 	if err != nil {
 		return err
 	}
 	defer q.Close()
 	q.Start()
-	r := p.router()
-	breaker.Register(r, b.store)
-	q.Register(r)
-	q.RegisterForwards(r)
+	r := p.routers()
+	breaker.Register(r.rest, b.store)
+	q.Register(r.rest)
+	q.RegisterForwards(r.rest)
+	q.RegisterGRPC(r.grpc)
+	q.ForwardGRPC(r.grpc, remoteGRPC)
 	return p.serve(ctx, r)
 }
 
@@ -179,7 +193,7 @@ func (p *process) newQuery(b *backend, w query.Writer) (*query.Service, error) {
 
 // serveWriter serves r until ctx ends or the writer has to stop, and runs
 // begun, which may be nil, once requests are answered. q may be nil.
-func (p *process) serveWriter(ctx context.Context, w *writer.Writer, q *query.Service, r *httpapi.Router, begun func(context.Context) error) error {
+func (p *process) serveWriter(ctx context.Context, w *writer.Writer, q *query.Service, r routers, begun func(context.Context) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {

@@ -58,6 +58,7 @@ type Server struct {
 	S3Endpoint, S3Region string
 	S3PathStyle          bool
 	WriterURL            *url.URL // nil: no writer to ask or forward to
+	WriterGRPCAddr       string   // host:port, "" where there is no writer
 	CacheBytes           int64    // of the RAM cache
 	Pprof                bool
 	OTLPEndpoint         string // "" exports no traces

@@ -104,6 +104,11 @@ var keys = []Key{
 		set:  optional(setWriterURL),
 	},
 	{
+		Name: "writer-grpc-addr", Arg: "ADDR", def: always(""), roles: servers,
+		Help: "where a query process forwards gRPC writes to; empty: port 9090 of writer-url's host (TLS if that is https)",
+		set:  setWriterGRPCAddr,
+	},
+	{
 		Name: "cache-bytes", Arg: "SIZE", def: always("60%"), roles: servers,
 		Help: "size of the RAM cache: 512MiB, or a percentage of the memory limit",
 		set:  share(func(s *Server) *int64 { return &s.CacheBytes }, 1<<20), // below, a single posting list would not fit

@@ -271,6 +271,17 @@ func setWriterURL(s *Server, text string, _ environment) error {
 	return nil
 }
 
+// setWriterGRPCAddr relies on writer-url standing before it in the table.
+func setWriterGRPCAddr(s *Server, text string, env environment) error {
+	switch {
+	case text != "":
+		return address(func(s *Server) *string { return &s.WriterGRPCAddr })(s, text, env)
+	case s.WriterURL != nil:
+		s.WriterGRPCAddr = net.JoinHostPort(s.WriterURL.Hostname(), "9090")
+	}
+	return nil
+}
+
 func setOTLPEndpoint(s *Server, text string, env environment) error {
 	var err error
 	if strings.Contains(text, "://") {

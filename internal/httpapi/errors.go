@@ -149,8 +149,9 @@ func Internal(cause error) *Error {
 	}
 }
 
-// asError maps any error a handler returns to what the client is told.
-func asError(err error) *Error {
+// AsError maps any error a handler returns to what the client is told. Where it
+// is not an *Error it is a 503 for a context that ended, else a 500.
+func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
@@ -187,7 +188,7 @@ func ensureRetryAfter(ctx *fasthttp.RequestCtx) {
 
 // writeError replaces whatever the handler had begun to answer.
 func writeError(ctx *fasthttp.RequestCtx, log *slog.Logger, err error) {
-	e := asError(err)
+	e := AsError(err)
 	ctx.Response.ResetBody()
 	ctx.Response.Header.Del(fasthttp.HeaderContentEncoding)
 	if e.RetryAfter > 0 {

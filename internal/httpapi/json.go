@@ -56,6 +56,19 @@ func DecodeJSON(body []byte, v any) error {
 	return fmt.Errorf("decode json: %w", err)
 }
 
+// DecodeValue returns the JSON value that a text field holds, such as one of a
+// request that is not JSON itself, checked as in [DecodeJSON].
+func DecodeValue(field, text string) (jsontext.Value, error) {
+	var v jsontext.Value
+	err := DecodeJSON([]byte(text), &v)
+	if e, ok := errors.AsType[*Error](err); ok {
+		located := *e.WithFieldPrefix(field)
+		located.Message = field + ": " + e.Message
+		return nil, &located
+	}
+	return v, err
+}
+
 // locate completes an error whose field is relative to the value at p and whose
 // message begins with a verb: `[7] ` + `is not finite`.
 func locate(e *Error, p jsontext.Pointer) *Error {

@@ -13,6 +13,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
+// DurationBuckets are those of a request, in seconds: a warm search takes well
+// under a millisecond, a bulk write seconds.
+var DurationBuckets = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -25,10 +29,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "HTTP requests answered, by method, route pattern and status code.",
 		}, []string{"method", "route", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "akidb_http_request_duration_seconds",
-			Help: "Time from a request's last byte to its answer being ready.",
-			// A warm search takes well under a millisecond, a bulk write seconds.
-			Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+			Name:    "akidb_http_request_duration_seconds",
+			Help:    "Time from a request's last byte to its answer being ready.",
+			Buckets: DurationBuckets,
 		}, []string{"method", "route"}),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.duration} {

@@ -239,15 +239,15 @@ func protocolError(err error, limits Limits) *Error {
 
 // requestID takes over the client's id when it is harmless, else makes one.
 func (s *Server) requestID(ctx *fasthttp.RequestCtx) string {
-	if id := string(ctx.Request.Header.Peek(HeaderRequestID)); saneRequestID(id) {
+	if id := string(ctx.Request.Header.Peek(HeaderRequestID)); SaneRequestID(id) {
 		return id
 	}
 	return s.cfg.NewID()
 }
 
-// saneRequestID admits what cannot garble a log or a header: 1 to 128 visible
+// SaneRequestID admits what cannot garble a log or a header: 1 to 128 visible
 // ASCII characters that need no quoting.
-func saneRequestID(id string) bool {
+func SaneRequestID(id string) bool {
 	if id == "" || len(id) > 128 {
 		return false
 	}

@@ -60,9 +60,9 @@ var fences = []fence{
 	// The HTTP edge and what else only the rim of a process needs.
 	{module: "github.com/valyala/fasthttp", places: []string{"loadtest/search", "internal/httpapi", "internal/apidocs/...", "internal/breaker", "internal/telemetry", "query", "writer", "cmd/..."}},
 	{module: "github.com/fasthttp/router", places: []string{"internal/httpapi"}},
-	{module: "google.golang.org/grpc", places: []string{"api/...", "internal/telemetry", "query", "writer", "cmd/..."}},
-	{module: "google.golang.org/protobuf", places: []string{"api/...", "query", "writer", "cmd/..."}},
-	{module: "google.golang.org/genproto", places: []string{"api/...", "query", "writer"}},
+	{module: "google.golang.org/grpc", places: []string{"api/...", "internal/grpcapi", "internal/apidocs/contract", "chaos", "internal/telemetry", "query", "writer", "cmd/..."}},
+	{module: "google.golang.org/protobuf", places: []string{"api/...", "internal/grpcapi", "internal/apidocs/contract", "chaos", "query", "writer", "cmd/..."}},
+	{module: "google.golang.org/genproto", places: []string{"internal/grpcapi", "internal/apidocs/contract", "query", "chaos"}},
 	{module: "go.opentelemetry.io/otel", places: []string{"internal/...", "query", "writer", "cmd/..."}},
 	{module: "github.com/prometheus/client_golang", places: []string{"internal/...", "cache", "query", "writer", "cmd/..."}},
 	{module: "github.com/spf13", places: []string{"cmd/..."}},
@@ -94,6 +94,7 @@ var fences = []fence{
 	// Bad networks, and the logger it wants to be given.
 	{module: "github.com/Shopify/toxiproxy", testsOnly: true},
 	{module: "github.com/rs/zerolog", testsOnly: true},
+	{module: "github.com/bufbuild/protocompile", testsOnly: true},
 	{module: "github.com/pb33f/libopenapi", testsOnly: true},
 	{module: "github.com/pb33f/libopenapi-validator", testsOnly: true},
 	{module: "github.com/santhosh-tekuri/jsonschema", testsOnly: true},

@@ -10,6 +10,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	grpccodes "google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	akidbv1 "github.com/akidb/akidb/api/akidb/v1"
 )
 
 // metric is a family as a scrape or the document describes it.
@@ -146,9 +151,9 @@ func startProgram(t *testing.T) *server {
 	})
 	for lines.Scan() {
 		said = append(said, lines.Text())
-		var line struct{ Msg, HTTP string }
+		var line struct{ Msg, HTTP, GRPC string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
-			return &server{url: "http://" + line.HTTP}
+			return &server{url: "http://" + line.HTTP, grpc: dial(t, line.GRPC)}
 		}
 	}
 	t.Fatalf("it does not listen:\n%s", strings.Join(said, "\n"))
@@ -168,9 +173,26 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(x)
 		}
 	}
+	for method, code := range map[string]grpccodes.Code{
+		akidbv1.CollectionService_ListCollections_FullMethodName: grpccodes.OK, "/akidb.v1.CollectionService/Nonsense": grpccodes.Unimplemented,
+	} {
+		err := s.grpc.Invoke(t.Context(), method, &akidbv1.ListCollectionsRequest{}, &akidbv1.ListCollectionsResponse{})
+		if status.Code(err) != code {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
 	scrape := string(s.do(t, call{method: "GET", path: "/metrics"}).received)
 	for _, p := range compareMetrics(string(text), scrape) {
 		t.Error(p)
+	}
+	for _, want := range []string{
+		`akidb_grpc_requests_total{code="OK",method="ListCollections",service="akidb.v1.CollectionService"} 1`,
+		`akidb_grpc_requests_total{code="Unimplemented",method="unmatched",service="unmatched"} 1`,
+		`akidb_grpc_request_duration_seconds_count{method="ListCollections",service="akidb.v1.CollectionService"} 1`,
+	} {
+		if !strings.Contains(scrape, want+"\n") {
+			t.Errorf("there is no %s", want)
+		}
 	}
 	for _, planted := range []struct{ text, scrape, want string }{
 		{strings.Replace(string(text), "akidb_wal_live_bytes", "akidb_planted", 1), scrape, "akidb_planted is documented"},

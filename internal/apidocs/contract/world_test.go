@@ -14,9 +14,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/akidb/akidb/internal/apidocs"
 	"github.com/akidb/akidb/internal/breaker"
+	"github.com/akidb/akidb/internal/grpcapi"
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/query"
 	"github.com/akidb/akidb/segments/blob"
@@ -29,6 +32,9 @@ import (
 type server struct {
 	url    string
 	router *httpapi.Router
+	rpcs   *grpcapi.Router
+	grpc   *grpc.ClientConn
+	addr   string // of grpc
 	health *httpapi.Health
 	writer *writer.Writer // nil for a query process
 }
@@ -51,7 +57,7 @@ func (s setup) withDefaults() setup {
 // setup gets its guard.
 func start(t testing.TB, role string, of *setup) *server {
 	t.Helper()
-	s := &server{router: httpapi.NewRouter(), health: httpapi.NewHealth(role, "v0.1.0")}
+	s := &server{router: httpapi.NewRouter(), rpcs: grpcapi.NewRouter(), health: httpapi.NewHealth(role, "v0.1.0")}
 	guard := blob.Guard(of.store, blob.GuardConfig{Attempts: 1})
 	breaker.Watch(guard, s.health, slog.New(slog.DiscardHandler))
 	breaker.Register(s.router, guard)
@@ -83,11 +89,45 @@ func (s *server) listen(t testing.TB, limits httpapi.Limits) *server {
 			t.Error(err)
 		}
 	})
+	s.listenGRPC(t, limits)
 	// A server that is stopped before it accepts is a matter of httpapi's tests.
 	if x := s.do(t, call{method: "GET", path: "/livez"}); x.status != http.StatusOK {
 		t.Fatal(x)
 	}
 	return s
+}
+
+func (s *server) listenGRPC(t testing.TB, limits httpapi.Limits) {
+	t.Helper()
+	rpc, err := grpcapi.NewServer(grpcapi.Config{Limits: limits}, s.rpcs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- rpc.Run(ctx, ln) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	s.addr = ln.Addr().String()
+	s.grpc = dial(t, s.addr)
+}
+
+func dial(t testing.TB, addr string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 func openWriter(t testing.TB, s setup) *writer.Writer {
@@ -124,8 +164,11 @@ func startDev(t testing.TB, s setup) *server {
 	s = s.withDefaults()
 	dev := start(t, "dev", &s)
 	dev.writer = openWriter(t, s)
-	newQuery(t, s, localWriter{dev.writer}).Register(dev.router)
+	q := newQuery(t, s, localWriter{dev.writer})
+	q.Register(dev.router)
+	q.RegisterGRPC(dev.rpcs)
 	dev.writer.Register(dev.router)
+	dev.writer.RegisterGRPC(dev.rpcs)
 	return dev.listen(t, s.limits)
 }
 
@@ -137,11 +180,18 @@ func startWriter(t testing.TB, s setup) *server {
 	ingest.writer = openWriter(t, s)
 	ingest.writer.Register(ingest.router)
 	ingest.writer.RegisterReads(ingest.router)
+	ingest.writer.RegisterGRPC(ingest.rpcs)
+	ingest.writer.RegisterGRPCReads(ingest.rpcs)
 	return ingest.listen(t, s.limits)
 }
 
 // startQuery is what `akidb query` runs; writerURL may be "".
 func startQuery(t testing.TB, s setup, writerURL string) *server {
+	return startQueryOf(t, s, writerURL, "")
+}
+
+// startQueryOf also forwards gRPC calls, to writerGRPC if that is not "".
+func startQueryOf(t testing.TB, s setup, writerURL, writerGRPC string) *server {
 	t.Helper()
 	s = s.withDefaults()
 	var remote query.Writer
@@ -157,6 +207,17 @@ func startQuery(t testing.TB, s setup, writerURL string) *server {
 	q := newQuery(t, s, remote)
 	q.Register(pod.router)
 	q.RegisterForwards(pod.router)
+	var remoteGRPC *query.GRPCWriter
+	if writerGRPC != "" {
+		w, err := query.NewGRPCWriter(writerGRPC, false, s.limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Close)
+		remoteGRPC = w
+	}
+	q.RegisterGRPC(pod.rpcs)
+	q.ForwardGRPC(pod.rpcs, remoteGRPC)
 	return pod.listen(t, s.limits)
 }
 
