@@ -210,9 +210,14 @@ func (a *ask) filterGroups(match string, of []*group) (*filter, error) {
 
 // add counts what a further search for the same answer cost.
 func (r *run) add(more *run) {
-	r.usage.Segments = max(r.usage.Segments, more.usage.Segments)
-	r.usage.ListsProbed += more.usage.ListsProbed
-	r.usage.CodesScanned += more.usage.CodesScanned
-	r.usage.Reranked += more.usage.Reranked
+	r.usage.again(more.usage)
 	r.stages = append(r.stages, more.stages...)
+}
+
+// again counts what another search of the same segments cost, but for its reads
+// of the store, which are counted for all that run together.
+func (u *usage) again(more usage) {
+	segments := max(u.Segments, more.Segments)
+	u.add(more)
+	u.Segments = segments
 }

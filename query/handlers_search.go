@@ -196,6 +196,9 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 		searches[i] = asks[i].first()
 	}
 	find := func(ctx context.Context, searches []search) ([][]hit, []*run, error) {
+		if cache.HasBudget(ctx) { // which holds for this process's reads
+			return s.searchAll(ctx, st, searches)
+		}
 		return s.searchPods(ctx, st, searches, &used)
 	}
 	hits, runs, err := find(ctx, searches)
@@ -221,6 +224,7 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 		u.HitRatio, u.Cache = used.HitRatio(), tier
 		s.searches.Observe(string(tier), asks[i].mode(), took)
 		out[i] = respond(&asks[i], runs[i], u, took)
+		s.live.consider(st, &asks[i], runs[i], hits[i])
 		if asks[i].group == nil {
 			out[i].Results = results(&asks[i], runs[i].metric, hits[i])
 			continue

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,6 +139,9 @@ type Service struct {
 	stop       context.CancelFunc
 	searching  atomic.Int64 // requests that search right now
 	admission  *admission
+	// random draws a number below n. It is safe for concurrent use.
+	random func(n uint64) uint64
+	live   *liveRecall
 	// writerDown is when the writer may be asked again after it could not be
 	// reached, in Unix nanoseconds.
 	writerDown atomic.Int64
@@ -191,6 +195,8 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.resident = newResidents(s, s.cfg.ResidentBytes)
 	s.searches = telemetry.NewSearch(s.cfg.Registerer)
+	s.random = rand.Uint64N
+	s.live = newLiveRecall(s)
 	s.workers = telemetry.NewWorkers(s.cfg.Registerer)
 	s.sizes = telemetry.SharedCollectionSize(s.cfg.Registerer)
 	s.cfg.Registerer.MustRegister(tierCollector{s})

@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
@@ -130,7 +129,7 @@ func (s *Service) recall(ctx context.Context, st *state, a *ask, sample int) (*R
 			return nil, err
 		}
 		for i, q := range part {
-			resp.Usage.add(runs[i].usage)
+			resp.Usage.again(runs[i].usage)
 			if found, wanted := q.score(hits[i], truth[first+i]); wanted > 0 {
 				recalls = append(recalls, float64(found)/float64(wanted))
 			}
@@ -194,14 +193,13 @@ func (q *subject) score(hits []hit, truth []float32) (found, wanted int) {
 
 // draw picks up to sample rows that match f, each as likely as any other.
 func (s *Service) draw(ctx context.Context, st *state, f *filter, sample int) ([]subject, error) {
-	sets := make([]rowSet, len(st.view.Segments))
+	sets, err := s.allowed(ctx, st, f)
+	if err != nil {
+		return nil, err
+	}
 	counts := make([]int, len(sets))
 	total := 0
 	for i, seg := range st.view.Segments {
-		var err error
-		if sets[i], err = s.allowed(ctx, st, i, f); err != nil {
-			return nil, err
-		}
 		counts[i] = int(seg.Rows())
 		if sets[i] != nil {
 			counts[i] = sets[i].count()
@@ -288,12 +286,13 @@ func (s *Service) truths(ctx context.Context, st *state, f *filter, k int, queri
 			}
 		}
 	}
+	sets, err := s.allowed(ctx, st, f)
+	if err != nil {
+		return nil, err
+	}
 	dim := st.collection().Dimension
 	for segment, seg := range st.view.Segments {
-		allowed, err := s.allowed(ctx, st, segment, f)
-		if err != nil {
-			return nil, err
-		}
+		allowed := sets[segment]
 		var vectors []float32
 		var ordinals []uint32
 		looked := uint32(0)

@@ -235,7 +235,7 @@ func (r *run) probe(parts []part) (out []*probing, err error) {
 			q.Relate(out[0].query)
 		}
 		p.parts = append(p.parts, part)
-		nprobe, depth := postings.Plan(r.search.targetRecall, r.search.k)
+		nprobe, depth := postings.Plan(r.search.targetRecall, r.search.k-r.search.spare)
 		if r.search.nprobe > 0 {
 			nprobe = r.search.nprobe
 		}

@@ -15,6 +15,7 @@ import (
 type search struct {
 	vector       []float32
 	k            int
+	spare        int     // how many of the k are not the client's: no recall is planned for them
 	filter       *filter // nil for none
 	exact        bool
 	targetRecall float32

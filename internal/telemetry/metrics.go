@@ -120,3 +120,37 @@ func (w *Workers) Ran(worker string, err error) {
 	}
 	w.runs.WithLabelValues(worker, result).Inc()
 }
+
+// Recall is what live searches found of what they should have, as far as they
+// were searched again exactly.
+type Recall struct {
+	shares  *prometheus.HistogramVec
+	samples *prometheus.CounterVec
+}
+
+// NewRecall registers akidb_search_recall and akidb_search_recall_samples_total.
+func NewRecall(reg prometheus.Registerer) *Recall {
+	r := &Recall{
+		prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "akidb_search_recall",
+			Help:    "Share of the true nearest rows that sampled searches found.",
+			Buckets: []float64{0, 0.5, 0.7, 0.8, 0.9, 0.94, 0.96, 0.98, 0.99, 1},
+		}, []string{"mode"}),
+		prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "akidb_search_recall_samples_total",
+			Help: "Searches chosen for being repeated exactly.",
+		}, []string{"result"}),
+	}
+	reg.MustRegister(r.shares, r.samples)
+	return r
+}
+
+// Observe records the recall of one search. Mode is as for Search.
+func (r *Recall) Observe(mode string, share float64) {
+	r.samples.WithLabelValues("measured").Inc()
+	r.shares.WithLabelValues(mode).Observe(share)
+}
+
+// Skipped records a sample that was not measured: cold, because that would have
+// read the store, or error.
+func (r *Recall) Skipped(result string) { r.samples.WithLabelValues(result).Inc() }
