@@ -42,12 +42,6 @@ func Budgeted(ctx context.Context) bool {
 	return ok
 }
 
-// HasBudget reports whether reads under ctx count against one.
-func HasBudget(ctx context.Context) bool {
-	_, ok := ctx.Value(budgetKey{}).(*Budget)
-	return ok
-}
-
 // afford takes the reads that bring rs[missing] off the budget of ctx, if it
 // has one.
 func (c *Cache) afford(ctx context.Context, rs []blob.Range, missing []int) error {

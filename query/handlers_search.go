@@ -196,9 +196,6 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 		searches[i] = asks[i].first()
 	}
 	find := func(ctx context.Context, searches []search) ([][]hit, []*run, error) {
-		if cache.HasBudget(ctx) { // which holds for this process's reads
-			return s.searchAll(ctx, st, searches)
-		}
 		return s.searchPods(ctx, st, searches, &used)
 	}
 	hits, runs, err := find(ctx, searches)

@@ -142,6 +142,9 @@ func NewRecall(reg prometheus.Registerer) *Recall {
 		}, []string{"result"}),
 	}
 	reg.MustRegister(r.shares, r.samples)
+	// They are there before the first sample, which may be long in coming.
+	r.shares.WithLabelValues("approximate")
+	r.samples.WithLabelValues("measured")
 	return r
 }
 

@@ -60,10 +60,10 @@ func (b *bench) run(s *server, calls ...call) exchange {
 }
 
 // notProvoked are codes that take a broken machine, a fault of ours, an object
-// that was collected meanwhile, a moment that is hard to meet, more load, or a thousand
-// commits. Tests of the packages that answer them provoke them.
+// that was collected meanwhile, a moment that is hard to meet, more load, a cache,
+// or a thousand commits. Tests of the packages that answer them provoke them.
 var notProvoked = []string{
-	"version_collected", "restoring", "too_many_snapshots",
+	"version_collected", "restoring", "too_many_snapshots", "budget_exceeded",
 	"internal", "log_behind", "storage_full", "outcome_unknown", "request_timeout", "overloaded",
 }
 
@@ -146,6 +146,9 @@ func good(b *bench) {
 			{"is_null": {"key": "z"}}, {"must": {"is_empty": {"key": "title"}}, "should": [{"has_id": ["x"]}], "must_not": []}, {"has_id": ["x", 7]}], "must": []},
 			"include": ["vector"], "exact": true, "target_recall": 1, "nprobe": 3, "consistency": "strong", "token": "1.1", "timeout_ms": 60000, "explain": true}`, "", 200, ""},
 		{"POST", films + "/search", `{"id": "alien"}`, "", 200, ""},
+		{"POST", films + "/search", `{"id": "alien", "group_by": "genres", "group_size": 2, "score_threshold": 0.1, "max_store_gets": 1000}`, "", 200, ""},
+		{"POST", films + "/recall", `{"sample": 3, "k": 2, "filter": {}, "target_recall": 0.9, "nprobe": 2, "consistency": "latest", "token": "1.1", "timeout_ms": 9000}`, "", 200, ""},
+		{"POST", films + "/recall", `{"as_of": 2}`, "", 200, ""},
 		{"POST", films + "/search/batch", `{"searches": [{"id": "alien", "explain": true}, {"vector": [0,0,0,1], "consistency": "eventual"}]}`, "", 200, ""},
 		{"POST", films + "/vectors/scroll", `{"filter": {}, "limit": 1, "cursor": "YQ", "include": ["metadata", "vector", "version"], "consistency": "latest", "token": "1.1"}`, "", 200, ""},
 		{"GET", "/health", "", "", 200, ""}, {"GET", "/api/v1/health", "", "", 200, ""},
@@ -232,6 +235,11 @@ func bad(b *bench) {
 		{"POST", search, `{"id": "alien", "as_of": 1000}`, "", 404, "version_not_found"},
 		{"POST", search, `{"id": "alien", "as_of": "monday"}`, "", 404, "snapshot_not_found"},
 		{"POST", search + "/batch", `{"searches": [{"id": "alien"}, {"id": "alien", "as_of": 1}]}`, "", 422, "mixed_as_of"},
+		{"POST", search, `{"id": "alien", "group_by": "a["}`, "", 422, "invalid_group_by"},
+		{"POST", search, `{"id": "alien", "group_size": 2}`, "", 422, "group_size_alone"},
+		{"POST", search, `{"id": "alien", "group_by": "genres", "group_size": 0}`, "", 422, "out_of_range"},
+		{"POST", search, `{"id": "alien", "max_store_gets": -1}`, "", 422, "out_of_range"},
+		{"POST", films + "/recall", `{"sample": 5000}`, "", 422, "out_of_range"},
 		{"POST", films + "/warm", `{"parts": ["codes"]}`, "", 422, "invalid_part"},
 		{"POST", admin + "/promote", `{"tier": "cold"}`, "", 422, "invalid_tier"},
 		{"POST", admin + "/demote", `{"tier": "hot"}`, "", 422, "invalid_tier"},
@@ -313,7 +321,7 @@ func (d *document) members(schema any) (names []string) {
 func withoutBody(op *operation, path string) call {
 	c := call{op.method, path, "", jsonH, 400, "malformed_json"}
 	switch op.id {
-	case "scrollVectors", "countVectors":
+	case "scrollVectors", "countVectors", "measureRecall":
 		c.status, c.code = 200, ""
 	case "promote", "demote":
 		c.status, c.code = 200, ""
