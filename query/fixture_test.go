@@ -235,6 +235,34 @@ func (w *testWriter) flush() {
 	w.table = memtable.New(w.dim, snap.Last())
 }
 
+// compact merges all segments into one.
+func (w *testWriter) compact() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	view, err := segments.OpenView(ctx, blob.Direct(w.store), w.log.Snapshot(), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	rows := &segments.Rows{}
+	for _, seg := range view.Segments {
+		err := seg.Scan(ctx, 0, seg.Rows(), columns.ProjectAll, func(first uint32, batch []columns.Row) error {
+			for i, row := range batch {
+				if seg.Deleted == nil || !seg.Deleted.Contains(first+uint32(i)) {
+					row.Vector, row.Metadata = slices.Clone(row.Vector), slices.Clone(row.Metadata)
+					rows.Append(row)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.commit(func(next *manifest.Snapshot) { next.Segments = []manifest.Segment{w.build(ctx, rows)} })
+}
+
 func (w *testWriter) commit(edit func(*manifest.Snapshot)) {
 	w.t.Helper()
 	if _, err := w.log.Commit(w.t.Context(), func(next *manifest.Snapshot) error { edit(next); return nil }); err != nil {
@@ -248,7 +276,7 @@ func (w *testWriter) markDeleted(ctx context.Context, seg *manifest.Segment, old
 	if old != nil {
 		all = roaring.Or(old, more)
 	}
-	d, err := segments.PutDeletes(ctx, w.store, manifest.DeletesKey("ID1", seg.ID, fmt.Sprint(w.seq)), all)
+	d, err := segments.PutDeletes(ctx, w.store, manifest.DeletesKey(w.log.Snapshot().Collection.ID, seg.ID, fmt.Sprint(w.seq)), all)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -275,7 +303,11 @@ func (w *testWriter) build(ctx context.Context, rows *segments.Rows) manifest.Se
 		}
 		w.quantizers = append(w.quantizers, q)
 	}
-	seg, err := b.Upload(ctx, w.store, collection, fmt.Sprintf("S%d", version), quantizer)
+	id := fmt.Sprintf("S%d", version)
+	if collection != "ID1" {
+		id = collection + "-" + id // ids of segments are unique in a store
+	}
+	seg, err := b.Upload(ctx, w.store, collection, id, quantizer)
 	if err != nil {
 		w.t.Fatal(err)
 	}
