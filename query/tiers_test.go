@@ -376,3 +376,203 @@ func TestTiersCheckSees(t *testing.T) {
 	w.peak.most = 1 << 40
 	fails("a peak")
 }
+
+func (w *town) inMemory(name string) (count int) {
+	for _, seg := range w.writers[name].log.Snapshot().Segments {
+		if w.service.resident.hot.Has(seg.ID) {
+			count++
+		}
+	}
+	return count
+}
+
+// A collection that is searched is loaded; what takes the place of its segments,
+// and what is added, follows at once; and what nobody searches goes.
+func TestUseMovesSegments(t *testing.T) {
+	w := newTown(t, 5, 100*segmentBytes, "a")
+	w.grow("a")
+	want := func(what string, count int) {
+		t.Helper()
+		w.service.catalog.running.Wait()
+		if got := w.inMemory("a"); got != count {
+			t.Fatalf("%s: %d segments in memory, want %d", what, got, count)
+		}
+	}
+	w.search("a", residentAfter-2) // and an exact one, which reads no list
+	want("before it is searched often", 0)
+	if tier := w.info("a").Tier; tier != info.Hot { // nothing counts reads here
+		t.Errorf("tier %s", tier)
+	}
+	w.search("a", 2)
+	want("after", 1)
+	w.grow("a")
+	w.search("a", 1)
+	want("after a flush", 2)
+	w.writers["a"].compact()
+	w.search("a", 1)
+	want("after a compaction", 1)
+	if i := w.info("a"); i.Tier != info.Hot || i.ResidentBytes != w.service.resident.hot.Bytes() || i.Placement != nil {
+		t.Errorf("it says %+v", i)
+	}
+	for range 3 {
+		w.advance(10 * time.Minute)
+		w.service.tick(t.Context())
+		want("ten minutes later", 1)
+		w.search("a", 1)
+		w.service.tick(t.Context()) // takes note of it
+	}
+	w.advance(15 * time.Minute)
+	w.service.tick(t.Context())
+	want("when nobody has asked for a while", 0)
+	if i := w.info("a"); i.Tier != info.Cold || i.ResidentBytes != 0 {
+		t.Errorf("it says %+v", i)
+	}
+	// A burst long ago is not remembered.
+	for range 3 {
+		w.search("a", residentAfter-3)
+		w.advance(15 * time.Minute)
+	}
+	want("after some searches now and then", 0)
+}
+
+// What is hotter stays; what has become hotter comes.
+func TestTheHotterPushesOutTheColder(t *testing.T) {
+	w := newTown(t, 6, 24<<10, "a", "b") // room for one of the two
+	w.grow("a")
+	w.grow("b")
+	w.search("a", 3*residentAfter)
+	w.service.catalog.running.Wait()
+	w.search("b", residentAfter+1)
+	w.service.catalog.running.Wait()
+	if w.inMemory("a") != 1 || w.inMemory("b") != 0 {
+		t.Fatalf("%d and %d in memory, want the first", w.inMemory("a"), w.inMemory("b"))
+	}
+	w.search("b", 3*residentAfter)
+	w.advance(loadPause)
+	w.search("b", 1)
+	w.service.catalog.running.Wait()
+	if w.inMemory("a") != 0 || w.inMemory("b") != 1 {
+		t.Fatalf("%d and %d in memory, want the second", w.inMemory("a"), w.inMemory("b"))
+	}
+	// Placement goes before use, and says when it cannot be had.
+	w.place("a", manifest.Hot, false)
+	w.settle()
+	if i := w.info("a"); i.Tier != info.Hot || i.Placement == nil || i.Placement.Condition != "" {
+		t.Errorf("placed in memory: %+v, %+v", i, i.Placement)
+	}
+	w.place("b", manifest.Hot, false)
+	w.settle()
+	if i := w.info("b"); i.Placement.Condition != "" { // it is the hotter one
+		t.Errorf("placed in memory: %+v, %+v", i, i.Placement)
+	}
+	if i := w.info("a"); i.Placement.Condition != info.NoRoom {
+		t.Errorf("without room: %+v, %+v", i, i.Placement)
+	}
+}
+
+// Nothing pushes out what is pinned; more than a share is not pinned, and says
+// so.
+func TestPinsHoldWithinTheirShare(t *testing.T) {
+	w := newTown(t, 7, 48<<10, "a", "b", "c")
+	for _, name := range []string{"a", "b", "c"} {
+		w.grow(name)
+		w.place(name, manifest.Hot, true)
+		w.settle()
+	}
+	conditions := map[info.Condition]int{}
+	for _, name := range []string{"a", "b", "c"} {
+		conditions[w.info(name).Placement.Condition]++
+	}
+	if conditions[""] != 2 || conditions[info.PinLimit] != 1 {
+		t.Fatalf("conditions %v, want two pinned and one over the limit", conditions)
+	}
+	before := w.pinned()
+	w.search("c", 10*residentAfter)
+	w.grow("c")
+	w.search("c", 10*residentAfter)
+	w.settle()
+	if err := w.check(before); err != nil {
+		t.Error(err)
+	}
+}
+
+// Two processes do what was asked of one, and so does a third that starts later.
+func TestProcessesConvergeOnThePlacement(t *testing.T) {
+	w := newTown(t, 8, 100*segmentBytes, "a", "b")
+	w.grow("a")
+	w.grow("b")
+	pods := []*Service{w.service, w.serve(w.fixture, 100*segmentBytes)}
+	want := func(tier info.Tier) {
+		t.Helper()
+		w.advance(lookAfter)
+		for i, s := range pods {
+			s.tick(t.Context())
+			s.catalog.running.Wait()
+			if got := s.catalog.known("a").tier(); got != tier {
+				t.Errorf("process %d: a is %s, want %s", i, got, tier)
+			}
+			if got := s.catalog.known("b").tier(); got != info.Cold {
+				t.Errorf("process %d: b is %s, want it untouched", i, got)
+			}
+		}
+	}
+	want(info.Cold)
+	w.place("a", manifest.Hot, false)
+	want(info.Hot)
+	pods = append(pods, w.serve(w.fixture, 100*segmentBytes))
+	want(info.Hot)
+	w.place("a", manifest.Cold, false)
+	want(info.Cold)
+}
+
+// Segments are warmed while others search, compact and give up waiting.
+func TestWarmSegments(t *testing.T) {
+	w := newTown(t, 10, 100*segmentBytes, "a")
+	for range 3 {
+		w.grow("a")
+	}
+	w.search("a", 1)
+	ids := func() (out []string) {
+		for _, seg := range w.writers["a"].log.Snapshot().Segments {
+			out = append(out, seg.ID)
+		}
+		return out
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.service.warmSegments(gone, "ID001", ids()[:1]); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			if err := w.service.warmSegments(t.Context(), "ID001", append(ids(), "nobody")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	w.search("a", 3)
+	group.Wait()
+	if w.inMemory("a") != 3 {
+		t.Errorf("%d in memory, want all", w.inMemory("a"))
+	}
+	w.writers["a"].compact()
+	if err := w.service.warmSegments(t.Context(), "ID001", ids()); err != nil || w.inMemory("a") != 1 {
+		t.Errorf("%v, %d in memory after a compaction, want it", err, w.inMemory("a"))
+	}
+	if list := w.service.hotList(); len(list) != 1 || list[0].collection != "ID001" || list[0].id != ids()[0] || list[0].heat < residentAfter || list[0].bytes != w.service.resident.hot.Bytes() {
+		t.Errorf("listed as %+v", list)
+	}
+	if err := w.service.warmSegments(t.Context(), "ID9", nil); err == nil {
+		t.Error("a collection that nobody has was warmed")
+	}
+	small := w.serve(w.fixture, 1000)
+	if err := small.warmSegments(t.Context(), "ID001", ids()); !errors.Is(err, errNoRoom) {
+		t.Errorf("without room: %v", err)
+	}
+	w.place("a", manifest.Cold, false)
+	w.settle()
+	if err := w.service.warmSegments(t.Context(), "ID001", ids()); err != nil || w.inMemory("a") != 0 {
+		t.Errorf("%v, %d in memory, placed elsewhere", err, w.inMemory("a"))
+	}
+}
