@@ -47,8 +47,8 @@ func BenchmarkPointReads(b *testing.B) {
 		name string
 		do   func() error
 	}{
-		{"IDs", func() error { _, err := f.IDs(ordinals); return err }},
-		{"Metadata", func() error { _, err := f.Metadata(ordinals); return err }},
+		{"IDs", func() error { _, err := readPoints(f, ordinals, ProjectID); return err }},
+		{"Metadata", func() error { _, err := readPoints(f, ordinals, ProjectMetadata); return err }},
 		{"VectorRange", func() error { _, _, err := f.VectorRange(ordinals[0]); return err }},
 	} {
 		b.Run(read.name, func(b *testing.B) {

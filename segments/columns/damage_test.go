@@ -66,13 +66,7 @@ func readAll(f *File, size int64) ([]Row, error) {
 			panic("BUG: vector range leaves the file")
 		}
 	}
-	if _, err = f.IDs(ordinals); err != nil {
-		return nil, err
-	}
-	if _, err = f.Metadata(ordinals); err != nil {
-		return nil, err
-	}
-	_, err = f.Seqs(ordinals)
+	_, err = readPoints(f, ordinals, ProjectAll)
 	return rows, err
 }
 

@@ -84,7 +84,7 @@ func TestLayoutNeedsNoRead(t *testing.T) {
 	_, _, err = f.VectorRange(4999)
 	require.NoError(t, err)
 	require.Zero(t, r.calls.Load())
-	_, err = f.IDs([]uint32{7, 8})
+	_, err = readPoints(f, []uint32{7, 8}, ProjectID)
 	require.NoError(t, err)
 	require.Equal(t, int64(1), r.calls.Load())
 }

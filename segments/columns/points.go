@@ -5,63 +5,116 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
 )
 
-// Point reads fetch whole pages. Pages closer than readGap are read as one range
-// of up to readLimit bytes; ranges are read at the same time, readParallel of
-// them, because to a cold object store a range costs a round trip.
-const (
-	readGap      = 32 << 10
-	readLimit    = 4 << 20
-	readParallel = 32
-)
-
-// IDs returns the ids of rows, in the order asked for. Ordinals may come in any
-// order and repeat; every page is read and decoded once.
-func (f *File) IDs(ordinals []uint32) ([]string, error) {
-	out := make([]string, len(ordinals))
-	err := f.readPoints(columnID, ordinals, func(p *page, picks []pick) error {
-		return pickByteArrays(p, picks, func(i int, value []byte) { out[i] = string(value) })
-	})
-	if err != nil {
-		return nil, fmt.Errorf("columns: read ids: %w", err)
-	}
-	return out, nil
+// Span is a run of bytes of a file.
+type Span struct {
+	Offset int64
+	Length int
 }
 
-// Metadata returns the JSON objects of rows, in the order asked for; nil for a
-// row without. Ordinals may come in any order and repeat. The caller owns the
-// result.
-func (f *File) Metadata(ordinals []uint32) ([][]byte, error) {
-	out := make([][]byte, len(ordinals))
-	err := f.readPoints(columnMetadata, ordinals, func(p *page, picks []pick) error {
-		return pickByteArrays(p, picks, func(i int, value []byte) { out[i] = slices.Clone(value) })
-	})
-	if err != nil {
-		return nil, fmt.Errorf("columns: read metadata: %w", err)
-	}
-	return out, nil
+// Points are rows of a file before they are read. All bytes they take are known
+// at once, so that whoever reads them does so in one round, and those of other
+// files with them: to a cold object store a round is what costs.
+type Points struct {
+	file    *File
+	rows    int
+	vectors []Span // by row; nil when no vectors are wanted
+	pages   [columnCount][]wantedPage
 }
 
-// Seqs returns the sequence numbers of rows, in the order asked for. Ordinals
-// may come in any order and repeat.
-func (f *File) Seqs(ordinals []uint32) ([]uint64, error) {
-	out := make([]uint64, len(ordinals))
-	err := f.readPoints(columnSeq, ordinals, func(p *page, picks []pick) error {
+// wantedPage is a page to read and what to take out of it.
+type wantedPage struct {
+	Span
+	rows  int
+	picks []pick // by row
+}
+
+// pick is one asked-for row of a page: index is its place in the result.
+type pick struct{ row, index int }
+
+// Points plans to read the columns of the projection of rows. Ordinals may come
+// in any order and repeat; every page is read and decoded once, and of a vector
+// its own bytes alone. Nothing is read but the page indexes of a file that was
+// opened without a layout, the first time they are needed.
+func (f *File) Points(ordinals []uint32, projection Projection) (*Points, error) {
+	p := &Points{file: f, rows: len(ordinals)}
+	var err error
+	if projection&ProjectVector != 0 {
+		p.vectors = make([]Span, len(ordinals))
+		for i, ordinal := range ordinals {
+			if p.vectors[i].Offset, p.vectors[i].Length, err = f.VectorRange(ordinal); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for column := range columnCount {
+		if column == columnVector || projection&(1<<column) == 0 {
+			continue
+		}
+		if p.pages[column], err = f.planPages(column, ordinals); err != nil {
+			return nil, fmt.Errorf("columns: read %q: %w", columnNames[column], err)
+		}
+	}
+	return p, nil
+}
+
+// Spans lists what has to be read, in no order.
+func (p *Points) Spans() []Span {
+	out := slices.Clone(p.vectors)
+	for _, pages := range p.pages {
+		for _, w := range pages {
+			out = append(out, w.Span)
+		}
+	}
+	return out
+}
+
+// Read fills in the rows, which are as many as were asked for and in their
+// order: the fields of the projection, vectors in place, which have to be as
+// long as the file's. bytes returns what one of Spans holds; nothing is kept of
+// it but for vectors, which are copied.
+func (p *Points) Read(rows []Row, bytes func(Span) []byte) error {
+	if len(rows) != p.rows {
+		panic(fmt.Sprintf("BUG: %d rows for %d points", len(rows), p.rows))
+	}
+	for i, span := range p.vectors {
+		decodeFloats(rows[i].Vector[:p.file.dimension], bytes(span))
+	}
+	for column, pages := range p.pages {
+		for _, w := range pages {
+			page, err := p.file.decodePage(bytes(w.Span), column, w.rows)
+			if err == nil {
+				err = page.fill(column, w.picks, rows)
+			}
+			if err != nil {
+				return fmt.Errorf("columns: page of %q at [%d, +%d): %w", columnNames[column], w.Offset, w.Length, err)
+			}
+		}
+	}
+	return nil
+}
+
+// fill sets the page's field of the picked rows.
+func (p *page) fill(column int, picks []pick, rows []Row) error {
+	if column == columnSeq {
 		if err := p.checkSeqs(); err != nil {
 			return err
 		}
 		for _, pick := range picks {
-			out[pick.index] = binary.LittleEndian.Uint64(p.values[8*pick.row:])
+			rows[pick.index].Seq = binary.LittleEndian.Uint64(p.values[8*pick.row:])
 		}
 		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("columns: read seqs: %w", err)
 	}
-	return out, nil
+	return p.byteArrays(func(row int, value []byte) {
+		for ; len(picks) > 0 && picks[0].row == row; picks = picks[1:] {
+			if column == columnID {
+				rows[picks[0].index].ID = string(value)
+			} else {
+				rows[picks[0].index].Metadata = slices.Clone(value)
+			}
+		}
+	})
 }
 
 func (p *page) checkSeqs() error {
@@ -71,47 +124,8 @@ func (p *page) checkSeqs() error {
 	return nil
 }
 
-// pick is one asked-for row of a page: index is its place in the result.
-type pick struct{ row, index int }
-
-// pickByteArrays hands out the picked rows; picks are sorted by row.
-func pickByteArrays(p *page, picks []pick, yield func(index int, value []byte)) error {
-	return p.byteArrays(func(row int, value []byte) {
-		for len(picks) > 0 && picks[0].row == row {
-			yield(picks[0].index, value)
-			picks = picks[1:]
-		}
-	})
-}
-
-// wantedPage is a page to read and what to take out of it.
-type wantedPage struct {
-	from, to int64 // in the file
-	rows     int
-	picks    []pick
-}
-
-// readPoints reads the pages of a column that hold the ordinals and hands each
-// to take, once. Calls of take overlap, with different picks.
-func (f *File) readPoints(column int, ordinals []uint32, take func(*page, []pick) error) error {
-	wanted, err := f.planPoints(column, ordinals)
-	if err != nil {
-		return err
-	}
-	spans := spansOf(wanted)
-	if len(spans) == 1 {
-		return f.readSpan(column, spans[0], take)
-	}
-	var group errgroup.Group
-	group.SetLimit(readParallel)
-	for _, span := range spans {
-		group.Go(func() error { return f.readSpan(column, span, take) })
-	}
-	return group.Wait()
-}
-
-// planPoints lists the pages that hold the ordinals, in file order.
-func (f *File) planPoints(column int, ordinals []uint32) ([]wantedPage, error) {
+// planPages lists the pages of a column that hold the ordinals, in file order.
+func (f *File) planPages(column int, ordinals []uint32) ([]wantedPage, error) {
 	order := make([]pick, len(ordinals))
 	for i, ordinal := range ordinals {
 		if err := f.checkOrdinal(ordinal); err != nil {
@@ -136,41 +150,10 @@ func (f *File) planPoints(column int, ordinals []uint32) ([]wantedPage, error) {
 			n++
 		}
 		from, to := index.bytes(page)
-		base := g.chunks[column].offset
-		wanted = append(wanted, wantedPage{from: base + from, to: base + to, rows: lastRow - firstRow, picks: order[:n]})
+		wanted = append(wanted, wantedPage{
+			Span: Span{g.chunks[column].offset + from, int(to - from)}, rows: lastRow - firstRow, picks: order[:n],
+		})
 		order = order[n:]
 	}
 	return wanted, nil
-}
-
-// spansOf groups pages that one read should fetch together.
-func spansOf(wanted []wantedPage) [][]wantedPage {
-	var spans [][]wantedPage
-	for from := 0; from < len(wanted); {
-		to := from + 1
-		for to < len(wanted) && wanted[to].from-wanted[to-1].to <= readGap && wanted[to].to-wanted[from].from <= readLimit {
-			to++
-		}
-		spans = append(spans, wanted[from:to])
-		from = to
-	}
-	return spans
-}
-
-func (f *File) readSpan(column int, span []wantedPage, take func(*page, []pick) error) error {
-	start := span[0].from
-	b := make([]byte, span[len(span)-1].to-start)
-	if err := readFull(f.r, b, start); err != nil {
-		return err
-	}
-	for _, w := range span {
-		p, err := f.decodePage(b[w.from-start:w.to-start], column, w.rows)
-		if err == nil {
-			err = take(&p, w.picks)
-		}
-		if err != nil {
-			return fmt.Errorf("page of %q at [%d, %d): %w", columnNames[column], w.from, w.to, err)
-		}
-	}
-	return nil
 }

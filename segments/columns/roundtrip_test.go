@@ -48,6 +48,26 @@ func openBytes(t require.TestingT, b []byte) *File {
 	return f
 }
 
+// readPoints reads rows by ordinal.
+func readPoints(f *File, ordinals []uint32, want Projection) ([]Row, error) {
+	p, err := f.Points(ordinals, want)
+	if err != nil {
+		return nil, err
+	}
+	read := map[Span][]byte{}
+	for _, span := range p.Spans() {
+		read[span] = make([]byte, span.Length)
+		if err := readFull(f.r, read[span], span.Offset); err != nil {
+			return nil, err
+		}
+	}
+	rows := make([]Row, len(ordinals))
+	for i := range rows {
+		rows[i].Vector = make([]float32, f.Dimension())
+	}
+	return rows, p.Read(rows, func(s Span) []byte { return read[s] })
+}
+
 // requireSame reads everything back in every way there is.
 func requireSame(t require.TestingT, b []byte, rows []Row) {
 	f := openBytes(t, b)
@@ -73,14 +93,10 @@ func requireRows(t require.TestingT, f *File, b []byte, rows []Row) {
 		require.NoError(t, err)
 		require.Equal(t, encodeFloats(rows[i].Vector), b[offset:offset+int64(length)])
 	}
-	ids, err := f.IDs(ordinals)
-	require.NoError(t, err)
-	metadata, err := f.Metadata(ordinals)
-	require.NoError(t, err)
-	seqs, err := f.Seqs(ordinals)
+	points, err := readPoints(f, ordinals, ProjectAll)
 	require.NoError(t, err)
 	for i, want := range rows {
-		requireRow(t, want, Row{ID: ids[i], Vector: want.Vector, Metadata: metadata[i], Seq: seqs[i]})
+		requireRow(t, want, points[i])
 	}
 }
 
@@ -124,17 +140,10 @@ func TestRoundTripRowGroups(t *testing.T) {
 	for range 500 {
 		ordinals = append(ordinals, rng.Uint32N(uint32(len(rows))))
 	}
-	ids, err := f.IDs(ordinals)
-	require.NoError(t, err)
-	metadata, err := f.Metadata(ordinals)
-	require.NoError(t, err)
-	seqs, err := f.Seqs(ordinals)
+	points, err := readPoints(f, ordinals, ProjectAll)
 	require.NoError(t, err)
 	for i, ordinal := range ordinals {
-		offset, length, err := f.VectorRange(ordinal)
-		require.NoError(t, err)
-		requireRow(t, rows[ordinal], Row{ids[i], rows[ordinal].Vector, metadata[i], seqs[i]})
-		require.Equal(t, encodeFloats(rows[ordinal].Vector), b[offset:offset+int64(length)])
+		requireRow(t, rows[ordinal], points[i])
 	}
 	next := uint32(groupRows - 5)
 	require.NoError(t, f.Scan(next, 2*groupRows+5, ProjectAll, func(batch []Row) error {
@@ -187,13 +196,24 @@ func TestPointReadsAnyOrder(t *testing.T) {
 	f := openBytes(t, writeFile(t, 3, rows))
 	rapid.Check(t, func(t *rapid.T) {
 		ordinals := rapid.SliceOf(rapid.Uint32Range(0, uint32(len(rows)-1))).Draw(t, "ordinals")
-		ids, err := f.IDs(ordinals)
-		require.NoError(t, err)
-		seqs, err := f.Seqs(ordinals)
+		want := Projection(rapid.Uint8Max(uint8(ProjectAll)).Draw(t, "projection"))
+		points, err := readPoints(f, ordinals, want)
 		require.NoError(t, err)
 		for i, ordinal := range ordinals {
-			require.Equal(t, rows[ordinal].ID, ids[i])
-			require.Equal(t, rows[ordinal].Seq, seqs[i])
+			row := Row{Vector: make([]float32, 3)}
+			if want&ProjectID != 0 {
+				row.ID = rows[ordinal].ID
+			}
+			if want&ProjectVector != 0 {
+				row.Vector = rows[ordinal].Vector
+			}
+			if want&ProjectMetadata != 0 {
+				row.Metadata = rows[ordinal].Metadata
+			}
+			if want&ProjectSeq != 0 {
+				row.Seq = rows[ordinal].Seq
+			}
+			requireRow(t, row, points[i])
 		}
 	})
 }
@@ -267,8 +287,11 @@ func TestFewReads(t *testing.T) {
 	step("open", 1, func() (err error) { f, err = Open(r, int64(len(b))); return err })
 	step("first vector range", 1, func() error { _, _, err := f.VectorRange(19_999); return err })
 	step("next vector range", 0, func() error { _, _, err := f.VectorRange(3); return err })
-	step("ids cold", 2, func() error { _, err := f.IDs([]uint32{5, 6, 1000}); return err })
-	step("ids far apart", 3, func() error { _, err := f.IDs([]uint32{1, 10_000, 19_000}); return err })
+	step("first ids", 1, func() error { _, err := f.Points([]uint32{5, 6, 1000}, ProjectID); return err })
+	step("all of other rows", 2, func() error { _, err := f.Points([]uint32{1, 10_000, 19_000}, ProjectAll); return err })
+	p, err := f.Points([]uint32{1, 19_000, 2, 1}, ProjectID|ProjectVector)
+	require.NoError(t, err)
+	require.Len(t, p.Spans(), 2+4, "two pages of ids, and vectors")
 	step("scan", 20, func() error { return f.Scan(0, 20_000, ProjectAll, func([]Row) error { return nil }) })
 	require.LessOrEqual(t, r.bytes.Load(), int64(len(b)))
 }
@@ -325,7 +348,9 @@ func TestOrdinalOutOfRange(t *testing.T) {
 	f := openBytes(t, writeFile(t, 2, makeRows(rand.New(rand.NewPCG(1, 1)), 3, 2)))
 	_, _, err := f.VectorRange(3)
 	require.EqualError(t, err, "columns: vector range: ordinal is 3, file has 3 rows")
-	_, err = f.IDs([]uint32{0, 4})
-	require.EqualError(t, err, "columns: read ids: ordinal is 4, file has 3 rows")
+	_, err = f.Points([]uint32{0, 4}, ProjectID)
+	require.EqualError(t, err, `columns: read "id": ordinal is 4, file has 3 rows`)
+	_, err = f.Points([]uint32{0, 4}, ProjectVector)
+	require.EqualError(t, err, "columns: vector range: ordinal is 4, file has 3 rows")
 	require.EqualError(t, f.Scan(2, 4, ProjectAll, nil), "columns: scan [2, 4): file has 3 rows")
 }
