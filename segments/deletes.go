@@ -31,20 +31,17 @@ func PutDeletes(ctx context.Context, store blob.Store, key string, rows *roaring
 	}, nil
 }
 
-// loadDeletes reads the delete vector of a segment; nil means every row lives.
-func loadDeletes(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment) (*roaring.Bitmap, error) {
-	d := seg.Deletes
-	if d == nil {
-		return nil, nil
-	}
+// deletesRange is all of a delete vector.
+func deletesRange(d *manifest.DeleteVector) (blob.Range, error) {
 	if d.Size > maxDeleteBytes {
-		return nil, fmt.Errorf("delete vector %q has %d bytes, at most %d make sense: %w", d.Key, d.Size, maxDeleteBytes, blob.ErrCorrupt)
+		return blob.Range{}, fmt.Errorf("delete vector %q has %d bytes, at most %d make sense: %w", d.Key, d.Size, maxDeleteBytes, blob.ErrCorrupt)
 	}
-	b, err := ranges.ReadRange(ctx, blob.Range{Key: d.Key, Length: int(d.Size), CRC32C: d.CRC32C, Role: blob.Routing})
-	if err != nil {
-		return nil, fmt.Errorf("read delete vector: %w", err)
-	}
-	rows := roaring.New()
+	return blob.Range{Key: d.Key, Length: int(d.Size), CRC32C: d.CRC32C, Role: blob.Routing}, nil
+}
+
+// decodeDeletes reads the delete vector of a segment.
+func decodeDeletes(seg manifest.Segment, b []byte) (*roaring.Bitmap, error) {
+	d, rows := seg.Deletes, roaring.New()
 	if err := rows.UnmarshalBinary(bytes.Clone(b)); err != nil {
 		return nil, fmt.Errorf("delete vector %q: %v: %w", d.Key, err, blob.ErrCorrupt)
 	}

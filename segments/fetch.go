@@ -2,11 +2,13 @@ package segments
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/akidb/akidb/segments/blob"
+	"github.com/akidb/akidb/segments/columns"
 )
 
 // What a search fetches, it fetches across all segments at once: a round trip
@@ -69,69 +71,131 @@ func (v *View) AllLists(ctx context.Context, segment int) (ListBytes, error) {
 	return out, nil
 }
 
-// IDs returns the ids of rows, in the order asked for.
-func (v *View) IDs(ctx context.Context, at []Location) ([]string, error) {
-	return gather(ctx, v, at, (*Reader).IDs)
+// RowsAt reads the columns of the projection of rows, in the order asked for, in
+// one round of reads over all segments. Columns that are not asked for are nil.
+func (v *View) RowsAt(ctx context.Context, at []Location, want columns.Projection) (*Rows, error) {
+	return v.RowsAtBySegment(ctx, at, func(int) columns.Projection { return want })
 }
 
-// Metadata returns the metadata of rows, in the order asked for; nil where a
-// row has none.
-func (v *View) Metadata(ctx context.Context, at []Location) ([][]byte, error) {
-	return gather(ctx, v, at, (*Reader).Metadata)
-}
-
-// Seqs returns the sequence numbers of rows, in the order asked for.
-func (v *View) Seqs(ctx context.Context, at []Location) ([]uint64, error) {
-	return gather(ctx, v, at, (*Reader).Seqs)
-}
-
-// Vectors returns the vectors of rows as they were given, len(at) × dim.
-func (v *View) Vectors(ctx context.Context, at []Location) ([]float32, error) {
-	dim := v.Snapshot.Collection.Dimension
-	rows, err := gather(ctx, v, at, func(r *Reader, ctx context.Context, ordinals []uint32) ([][]float32, error) {
-		flat := make([]float32, len(ordinals)*dim)
-		out := make([][]float32, len(ordinals))
-		for i := range out {
-			out[i] = flat[i*dim : (i+1)*dim]
-		}
-		return out, r.Vectors(ctx, ordinals, flat)
-	})
+// RowsAtBySegment is RowsAt where every segment has its own projection: a column that is
+// not asked for is zero in the rows of a segment, or nil if no segment has it.
+func (v *View) RowsAtBySegment(ctx context.Context, at []Location, want func(segment int) columns.Projection) (*Rows, error) {
+	parts, err := v.plan(ctx, at, want)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]float32, 0, len(at)*dim)
-	for _, row := range rows {
-		out = append(out, row...)
+	var ranges []blob.Range
+	for i := range parts {
+		if ranges, err = parts[i].blocks.appendRanges(ranges, parts[i].points.Spans()); err != nil {
+			return nil, err
+		}
+	}
+	got, err := blob.ReadRanges(ctx, v.ranges, ranges)
+	if err != nil {
+		return nil, fmt.Errorf("read rows: %w", err)
+	}
+	out := newRows(len(at), v.Snapshot.Collection.Dimension, parts)
+	for i := range parts {
+		p := &parts[i]
+		got = p.blocks.take(got)
+		if err := p.read(out); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
 
-// gather asks every segment that has rows among at, all at the same time, and
-// puts the answers in the order of at.
-func gather[T any](ctx context.Context, v *View, at []Location, read func(*Reader, context.Context, []uint32) ([]T, error)) ([]T, error) {
-	out := make([]T, len(at))
-	ordinals := make([][]uint32, len(v.Segments))
-	positions := make([][]int, len(v.Segments))
+// rowsPart is what RowsAt reads of one segment.
+type rowsPart struct {
+	reader    *Reader
+	want      columns.Projection
+	ordinals  []uint32
+	positions []int // in the result, by ordinal
+	points    *columns.Points
+	blocks    *blocks
+}
+
+// plan sorts rows by segment and finds out where their columns lie. It reads
+// nothing, but for segments in a format whose footer does not say.
+func (v *View) plan(ctx context.Context, at []Location, want func(segment int) columns.Projection) ([]rowsPart, error) {
+	of := make([]int, len(v.Segments)) // in parts, from 1
+	var parts []rowsPart
 	for i, l := range at {
-		ordinals[l.Segment] = append(ordinals[l.Segment], l.Ordinal)
-		positions[l.Segment] = append(positions[l.Segment], i)
+		if of[l.Segment] == 0 {
+			r := v.Segments[l.Segment].Reader
+			parts = append(parts, rowsPart{reader: r, want: want(l.Segment), blocks: r.newBlocks()})
+			of[l.Segment] = len(parts)
+		}
+		p := &parts[of[l.Segment]-1]
+		p.ordinals, p.positions = append(p.ordinals, l.Ordinal), append(p.positions, i)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(openParallel)
-	for s, rows := range ordinals {
-		if len(rows) == 0 {
-			continue
-		}
-		g.Go(func() error {
-			got, err := read(v.Segments[s].Reader, ctx, rows)
+	for i := range parts {
+		p := &parts[i]
+		find := func() error {
+			f, err := p.reader.open(ctx)
 			if err != nil {
 				return err
 			}
-			for i, pos := range positions[s] {
-				out[pos] = got[i]
+			if p.points, err = f.Points(p.ordinals, p.want); err != nil {
+				return p.reader.dataError(err)
 			}
 			return nil
-		})
+		}
+		if p.reader.footer.pages == nil {
+			g.Go(find)
+		} else if err := find(); err != nil {
+			return nil, errors.Join(err, g.Wait())
+		}
 	}
-	return out, g.Wait()
+	return parts, g.Wait()
+}
+
+// newRows has room for the columns that any of the parts wants.
+func newRows(count, dim int, parts []rowsPart) *Rows {
+	var want columns.Projection
+	for _, p := range parts {
+		want |= p.want
+	}
+	out := &Rows{}
+	if want&columns.ProjectID != 0 {
+		out.IDs = make([]string, count)
+	}
+	if want&columns.ProjectVector != 0 {
+		out.Vectors = make([]float32, count*dim)
+	}
+	if want&columns.ProjectMetadata != 0 {
+		out.Metadata = make([][]byte, count)
+	}
+	if want&columns.ProjectSeq != 0 {
+		out.Seqs = make([]uint64, count)
+	}
+	return out
+}
+
+// read decodes the part's rows into their places.
+func (p *rowsPart) read(out *Rows) error {
+	dim := int(p.reader.footer.dim)
+	rows := make([]columns.Row, len(p.ordinals))
+	if p.want&columns.ProjectVector != 0 {
+		for i, pos := range p.positions {
+			rows[i].Vector = out.Vectors[pos*dim : (pos+1)*dim]
+		}
+	}
+	if err := p.points.Read(rows, p.blocks.bytes); err != nil {
+		return p.reader.dataError(err)
+	}
+	for i, pos := range p.positions {
+		if p.want&columns.ProjectID != 0 {
+			out.IDs[pos] = rows[i].ID
+		}
+		if p.want&columns.ProjectMetadata != 0 {
+			out.Metadata[pos] = rows[i].Metadata
+		}
+		if p.want&columns.ProjectSeq != 0 {
+			out.Seqs[pos] = rows[i].Seq
+		}
+	}
+	return nil
 }

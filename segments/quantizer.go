@@ -35,15 +35,17 @@ func PutQuantizer(ctx context.Context, store blob.Store, collection, id string, 
 	return q, nil
 }
 
-func loadQuantizer(ctx context.Context, ranges blob.RangeReader, q manifest.Quantizer, dim int, metric ivfpq.Metric) (*Quantizer, error) {
-	fail := func(err error) (*Quantizer, error) { return nil, fmt.Errorf("quantizer %q: %w", q.Key, err) }
+// quantizerRange is all of a quantizer's object.
+func quantizerRange(q manifest.Quantizer) (blob.Range, error) {
 	if q.Size > maxQuantizerBytes {
-		return fail(fmt.Errorf("%d bytes, at most %d make sense: %w", q.Size, int64(maxQuantizerBytes), blob.ErrCorrupt))
+		return blob.Range{}, fmt.Errorf("quantizer %q: %d bytes, at most %d make sense: %w", q.Key, q.Size, int64(maxQuantizerBytes), blob.ErrCorrupt)
 	}
-	b, err := ranges.ReadRange(ctx, blob.Range{Key: q.Key, Length: int(q.Size), CRC32C: q.CRC32C, Role: blob.Routing})
-	if err != nil {
-		return fail(err)
-	}
+	return blob.Range{Key: q.Key, Length: int(q.Size), CRC32C: q.CRC32C, Role: blob.Routing}, nil
+}
+
+// newQuantizer is the one the manifest names, out of its stored form.
+func newQuantizer(q manifest.Quantizer, b []byte, dim int, metric ivfpq.Metric) (*Quantizer, error) {
+	fail := func(err error) (*Quantizer, error) { return nil, fmt.Errorf("quantizer %q: %w", q.Key, err) }
 	z, err := decodeQuantizer(b, dim, metric)
 	if err != nil {
 		return fail(err)

@@ -33,19 +33,20 @@ type dataFile struct {
 	file *columns.File
 }
 
-// Open reads a segment's footer in one request and checks it against the
-// manifest. shared is the quantizer that the manifest names for it, nil for
-// none.
-func Open(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, dim int, metric ivfpq.Metric, shared *Quantizer) (*Reader, error) {
-	fail := func(err error) (*Reader, error) { return nil, fmt.Errorf("open segment %q: %w", seg.ID, err) }
-	if seg.Footer.Length < tailSize || seg.Footer.Length > maxFooterBytes || seg.Footer.Offset < headerSize ||
-		seg.Footer.Offset+int64(seg.Footer.Length) != seg.Index.Size {
-		return fail(fmt.Errorf("footer [%d,+%d) of %d bytes: %w", seg.Footer.Offset, seg.Footer.Length, seg.Index.Size, blob.ErrCorrupt))
+// footerRange is where the manifest says the footer of a segment lies.
+func footerRange(seg manifest.Segment) (blob.Range, error) {
+	f := seg.Footer
+	if f.Length < tailSize || f.Length > maxFooterBytes || f.Offset < headerSize || f.Offset+int64(f.Length) != seg.Index.Size {
+		return blob.Range{}, fmt.Errorf("segment %q: footer [%d,+%d) of %d bytes: %w", seg.ID, f.Offset, f.Length, seg.Index.Size, blob.ErrCorrupt)
 	}
-	b, err := ranges.ReadRange(ctx, blob.Range{Key: seg.Index.Key, Offset: seg.Footer.Offset, Length: seg.Footer.Length, CRC32C: seg.Footer.CRC32C, Role: blob.Routing})
-	if err != nil {
-		return fail(err)
-	}
+	return blob.Range{Key: seg.Index.Key, Offset: f.Offset, Length: f.Length, CRC32C: f.CRC32C, Role: blob.Routing}, nil
+}
+
+// newReader makes a reader of a segment out of its footer, which it checks
+// against the manifest. shared is the quantizer that the manifest names for it,
+// nil for none.
+func newReader(ranges blob.RangeReader, seg manifest.Segment, b []byte, dim int, metric ivfpq.Metric, shared *Quantizer) (*Reader, error) {
+	fail := func(err error) (*Reader, error) { return nil, fmt.Errorf("segment %q: %w", seg.ID, err) }
 	f, err := decodeFooter(b)
 	if err != nil {
 		return fail(err)
@@ -173,52 +174,6 @@ func (r *Reader) withSegment(seg manifest.Segment) *Reader {
 	return &later
 }
 
-// IDs returns the ids of rows, in the order asked for.
-func (r *Reader) IDs(ctx context.Context, ordinals []uint32) ([]string, error) {
-	return point(ctx, r, ordinals, (*columns.File).IDs)
-}
-
-// Metadata returns the metadata of rows, nil where a row has none.
-func (r *Reader) Metadata(ctx context.Context, ordinals []uint32) ([][]byte, error) {
-	return point(ctx, r, ordinals, (*columns.File).Metadata)
-}
-
-// Seqs returns the sequence numbers of rows.
-func (r *Reader) Seqs(ctx context.Context, ordinals []uint32) ([]uint64, error) {
-	return point(ctx, r, ordinals, (*columns.File).Seqs)
-}
-
-// Vectors writes the vectors of rows, as they were given, to dst, which has
-// room for dim numbers a row.
-func (r *Reader) Vectors(ctx context.Context, ordinals []uint32, dst []float32) error {
-	dim := int(r.footer.dim)
-	if len(dst) != len(ordinals)*dim {
-		panic(fmt.Sprintf("BUG: room for %d numbers, want %d rows of %d", len(dst), len(ordinals), dim))
-	}
-	f, err := r.open(ctx)
-	if err != nil {
-		return err
-	}
-	spans := make([]span, len(ordinals))
-	for i, o := range ordinals {
-		off, length, err := f.VectorRange(o)
-		if err != nil {
-			return r.dataError(err)
-		}
-		spans[i] = span{off, length}
-	}
-	blocks, err := r.blocks(ctx, spans)
-	if err != nil {
-		return err
-	}
-	raw := make([]byte, dim*4)
-	for i, s := range spans {
-		blocks.copy(raw[:s.length], s.offset)
-		copy(dst[i*dim:(i+1)*dim], float32s(raw))
-	}
-	return nil
-}
-
 // Scan hands rows from..to-1 to fn in batches, in order, with the columns of
 // the projection filled in. The batch is reused between calls.
 func (r *Reader) Scan(ctx context.Context, from, to uint32, projection columns.Projection, fn func(first uint32, rows []columns.Row) error) error {
@@ -260,60 +215,61 @@ func (r *Reader) open(ctx context.Context) (*columns.File, error) {
 	return r.data.file.WithReader(dataReader{ctx, r}), nil
 }
 
-// point reads one column of a few rows.
-func point[T any](ctx context.Context, r *Reader, ordinals []uint32, read func(*columns.File, []uint32) ([]T, error)) ([]T, error) {
-	if len(ordinals) == 0 {
-		return nil, nil
-	}
-	f, err := r.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out, err := read(f, ordinals)
-	if err != nil {
-		return nil, r.dataError(err)
-	}
-	return out, nil
+// blocks are blocks of data.parquet on their way.
+type blocks struct {
+	reader  *Reader
+	numbers []int64 // in the order in which they were asked for
+	data    map[int64][]byte
 }
 
-// span is a run of bytes of data.parquet.
-type span struct {
-	offset int64
-	length int
-}
+func (r *Reader) newBlocks() *blocks { return &blocks{reader: r, data: map[int64][]byte{}} }
 
-// blocks are blocks of data.parquet by number.
-type blocks map[int64][]byte
-
-// blocks reads every block the spans touch.
-func (r *Reader) blocks(ctx context.Context, spans []span) (blocks, error) {
-	out := make(blocks, len(spans))
-	var ranges []blob.Range
-	var numbers []int64
+// appendRanges appends the blocks that the spans touch, each once.
+func (b *blocks) appendRanges(ranges []blob.Range, spans []columns.Span) ([]blob.Range, error) {
+	r := b.reader
 	for _, s := range spans {
-		if s.length == 0 {
+		if s.Length == 0 {
 			continue
 		}
-		for n := s.offset / dataBlockSize; n <= (s.offset+int64(s.length)-1)/dataBlockSize; n++ {
-			if _, have := out[n]; have {
+		for n := s.Offset / dataBlockSize; n <= (s.Offset+int64(s.Length)-1)/dataBlockSize; n++ {
+			if _, have := b.data[n]; have {
 				continue
 			}
 			if n < 0 || n >= int64(len(r.footer.dataSums)) {
-				return nil, r.dataError(fmt.Errorf("bytes [%d,+%d) of %d: %w", s.offset, s.length, r.segment.Data.Size, blob.ErrCorrupt))
+				return nil, r.dataError(fmt.Errorf("bytes [%d,+%d) of %d: %w", s.Offset, s.Length, r.segment.Data.Size, blob.ErrCorrupt))
 			}
-			out[n] = nil
-			numbers = append(numbers, n)
+			b.data[n] = nil
+			b.numbers = append(b.numbers, n)
 			ranges = append(ranges, r.dataBlock(n))
 		}
 	}
-	got, err := blob.ReadRanges(ctx, r.ranges, ranges)
-	if err != nil {
-		return nil, r.dataError(err)
+	return ranges, nil
+}
+
+// take takes what was read of the blocks from the start of got and returns what
+// is not its own.
+func (b *blocks) take(got [][]byte) [][]byte {
+	for i, n := range b.numbers {
+		b.data[n] = got[i]
 	}
-	for i, n := range numbers {
-		out[n] = got[i]
+	return got[len(b.numbers):]
+}
+
+// bytes returns a span that is covered by the blocks. It may alias them.
+func (b *blocks) bytes(s columns.Span) []byte {
+	if s.Length == 0 {
+		return nil
 	}
-	return out, nil
+	first, at := b.data[s.Offset/dataBlockSize], int(s.Offset%dataBlockSize)
+	if at+s.Length <= len(first) {
+		return first[at : at+s.Length : at+s.Length]
+	}
+	out := make([]byte, 0, s.Length)
+	for off := s.Offset; len(out) < s.Length; off = s.Offset + int64(len(out)) {
+		part := b.data[off/dataBlockSize][off%dataBlockSize:]
+		out = append(out, part[:min(len(part), s.Length-len(out))]...)
+	}
+	return out
 }
 
 func (r *Reader) dataBlock(n int64) blob.Range {
@@ -323,15 +279,6 @@ func (r *Reader) dataBlock(n int64) blob.Range {
 		Length: int(min(dataBlockSize, r.segment.Data.Size-off)),
 		CRC32C: r.footer.dataSums[n],
 		Role:   blob.Column,
-	}
-}
-
-// copy fills dst with the bytes from offset off, all of which b holds.
-func (b blocks) copy(dst []byte, off int64) {
-	for len(dst) > 0 {
-		n := copy(dst, b[off/dataBlockSize][off%dataBlockSize:])
-		dst = dst[n:]
-		off += int64(n)
 	}
 }
 
@@ -348,11 +295,18 @@ func (d dataReader) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := int(min(int64(len(p)), size-off))
-	b, err := d.r.blocks(d.ctx, []span{{off, n}})
+	span := columns.Span{Offset: off, Length: n}
+	b := d.r.newBlocks()
+	ranges, err := b.appendRanges(nil, []columns.Span{span})
 	if err != nil {
 		return 0, err
 	}
-	b.copy(p[:n], off)
+	got, err := blob.ReadRanges(d.ctx, d.r.ranges, ranges)
+	if err != nil {
+		return 0, d.r.dataError(err)
+	}
+	b.take(got)
+	copy(p, b.bytes(span))
 	if n < len(p) {
 		return n, io.EOF
 	}

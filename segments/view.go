@@ -2,10 +2,10 @@ package segments
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/columns"
@@ -13,7 +13,7 @@ import (
 	"github.com/akidb/akidb/segments/manifest"
 )
 
-// openParallel is how many footers are fetched at once when a view is opened.
+// openParallel is how many files in a format without a layout are opened at once.
 const openParallel = 16
 
 // View is all segments of one snapshot, opened, with their deletes. It does not
@@ -33,12 +33,49 @@ type LiveSegment struct {
 	Deleted *roaring.Bitmap // ordinals; nil when every row lives; not to be changed
 }
 
-// OpenView opens what snap names. Readers of previous, which may be nil, are
-// used again for the segments both have.
+// OpenView opens what snap names, in one round of reads. Readers of previous,
+// which may be nil, are used again for the segments both have.
 func OpenView(ctx context.Context, ranges blob.RangeReader, snap *manifest.Snapshot, previous *View) (*View, error) {
+	fail := func(err error) (*View, error) {
+		return nil, fmt.Errorf("open collection %q: %w", snap.Collection.ID, err)
+	}
 	metric, err := ivfpq.ParseMetric(snap.Collection.Metric)
 	if err != nil {
-		return nil, fmt.Errorf("open collection %q: %w", snap.Collection.ID, err)
+		return fail(err)
+	}
+	v := &View{Snapshot: snap, Segments: make([]LiveSegment, len(snap.Segments)), Quantizers: make([]*Quantizer, len(snap.Quantizers)), ranges: ranges}
+	missing, err := v.inherit(previous)
+	if err != nil {
+		return fail(err)
+	}
+	wanted := make([]blob.Range, len(missing))
+	for i, m := range missing {
+		wanted[i] = m.Range
+	}
+	got, err := blob.ReadRanges(ctx, ranges, wanted)
+	if err != nil {
+		return fail(err)
+	}
+	for i, m := range missing { // quantizers first, which segments want
+		if err := m.use(got[i], metric); err != nil {
+			return fail(err)
+		}
+	}
+	return v, nil
+}
+
+// missing is something that has to be read before the view is whole.
+type missing struct {
+	blob.Range
+	use func(b []byte, metric ivfpq.Metric) error
+}
+
+// inherit takes over what previous has and returns what is missing, in the order
+// in which it can be used.
+func (v *View) inherit(previous *View) (out []missing, err error) {
+	add := func(at blob.Range, bad error, use func([]byte, ivfpq.Metric) error) {
+		out = append(out, missing{at, use})
+		err = errors.Join(err, bad)
 	}
 	known := map[string]LiveSegment{}
 	if previous != nil {
@@ -46,43 +83,43 @@ func OpenView(ctx context.Context, ranges blob.RangeReader, snap *manifest.Snaps
 			known[s.segment.ID] = s
 		}
 	}
-	v := &View{Snapshot: snap, Segments: make([]LiveSegment, len(snap.Segments)), ranges: ranges}
-	if err := v.openQuantizers(ctx, metric, previous); err != nil {
-		return nil, fmt.Errorf("open collection %q: %w", snap.Collection.ID, err)
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(openParallel)
-	for i, seg := range snap.Segments {
-		g.Go(func() error {
-			live, err := openLive(ctx, ranges, seg, snap.Collection.Dimension, metric, v.Quantizer(seg.Quantizer), known[seg.ID])
-			v.Segments[i] = live
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-// openQuantizers loads what segments share, but for what the previous view has.
-func (v *View) openQuantizers(ctx context.Context, metric ivfpq.Metric, previous *View) error {
-	v.Quantizers = make([]*Quantizer, len(v.Snapshot.Quantizers))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(openParallel)
+	dim := v.Snapshot.Collection.Dimension
 	for i, q := range v.Snapshot.Quantizers {
 		if previous != nil {
 			v.Quantizers[i] = previous.Quantizer(q.ID)
 		}
-		if v.Quantizers[i] != nil {
-			continue
+		if v.Quantizers[i] == nil {
+			at, bad := quantizerRange(q)
+			add(at, bad, func(b []byte, metric ivfpq.Metric) (err error) {
+				v.Quantizers[i], err = newQuantizer(q, b, dim, metric)
+				return err
+			})
 		}
-		g.Go(func() (err error) {
-			v.Quantizers[i], err = loadQuantizer(ctx, v.ranges, q, v.Snapshot.Collection.Dimension, metric)
-			return err
-		})
 	}
-	return g.Wait()
+	for i, seg := range v.Snapshot.Segments {
+		live := &v.Segments[i]
+		*live = known[seg.ID]
+		if live.Reader == nil {
+			at, bad := footerRange(seg)
+			add(at, bad, func(b []byte, metric ivfpq.Metric) (err error) {
+				live.Reader, err = newReader(v.ranges, seg, b, dim, metric, v.Quantizer(seg.Quantizer))
+				return err
+			})
+		} else if sameDeletes(live.segment.Deletes, seg.Deletes) {
+			continue
+		} else {
+			live.Reader = live.withSegment(seg)
+		}
+		live.Deleted = nil
+		if seg.Deletes != nil {
+			at, bad := deletesRange(seg.Deletes)
+			add(at, bad, func(b []byte, _ ivfpq.Metric) (err error) {
+				live.Deleted, err = decodeDeletes(seg, b)
+				return err
+			})
+		}
+	}
+	return out, err
 }
 
 // Quantizer returns the quantizer with an id, nil if there is none.
@@ -93,27 +130,6 @@ func (v *View) Quantizer(id string) *Quantizer {
 		}
 	}
 	return nil
-}
-
-func openLive(ctx context.Context, ranges blob.RangeReader, seg manifest.Segment, dim int, metric ivfpq.Metric, shared *Quantizer, known LiveSegment) (LiveSegment, error) {
-	live := known
-	if live.Reader == nil {
-		r, err := Open(ctx, ranges, seg, dim, metric, shared)
-		if err != nil {
-			return LiveSegment{}, err
-		}
-		live.Reader = r
-	} else if sameDeletes(known.segment.Deletes, seg.Deletes) {
-		return known, nil
-	} else {
-		live.Reader = known.withSegment(seg)
-	}
-	deleted, err := loadDeletes(ctx, ranges, seg)
-	if err != nil {
-		return LiveSegment{}, err
-	}
-	live.Deleted = deleted
-	return live, nil
 }
 
 func sameDeletes(a, b *manifest.DeleteVector) bool {
@@ -161,23 +177,11 @@ func (v *View) Lookup(ctx context.Context, ids []string) (at []Location, found [
 
 // Row reads one row whole.
 func (v *View) Row(ctx context.Context, at Location) (columns.Row, error) {
-	r := v.Segments[at.Segment].Reader
-	ordinals := []uint32{at.Ordinal}
-	vector := make([]float32, v.Snapshot.Collection.Dimension)
-	var (
-		ids      []string
-		metadata [][]byte
-		seqs     []uint64
-	)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { ids, err = r.IDs(ctx, ordinals); return err })
-	g.Go(func() (err error) { metadata, err = r.Metadata(ctx, ordinals); return err })
-	g.Go(func() (err error) { seqs, err = r.Seqs(ctx, ordinals); return err })
-	g.Go(func() error { return r.Vectors(ctx, ordinals, vector) })
-	if err := g.Wait(); err != nil {
+	rows, err := v.RowsAt(ctx, []Location{at}, columns.ProjectAll)
+	if err != nil {
 		return columns.Row{}, err
 	}
-	return columns.Row{ID: ids[0], Vector: vector, Metadata: metadata[0], Seq: seqs[0]}, nil
+	return rows.row(0, v.Snapshot.Collection.Dimension), nil
 }
 
 // Superseded returns, for every segment, the live rows whose id is among ids:

@@ -10,6 +10,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/columns"
 	"github.com/akidb/akidb/segments/manifest"
 )
 
@@ -142,11 +143,14 @@ func supersede(ctx context.Context, view *segments.View, ids []string) ([]*roari
 	if view.Snapshot.SetDigest == nil {
 		return hidden, gone, nil // nobody asks
 	}
-	seqs, err := view.Seqs(ctx, rows)
-	for i, seq := range seqs {
+	read, err := view.RowsAt(ctx, rows, columns.ProjectSeq)
+	if err != nil {
+		return nil, gone, err
+	}
+	for i, seq := range read.Seqs {
 		gone.Add(rowIDs[i], seq)
 	}
-	return hidden, gone, err
+	return hidden, gone, nil
 }
 
 // replan makes p the plan of hiding the live rows that ids have in view. Called

@@ -6,6 +6,7 @@ import (
 
 	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/columns"
 )
 
 // row is what an id stands for at one moment.
@@ -18,6 +19,19 @@ type row struct {
 
 // want says what of a row is to be read.
 type want struct{ vector, metadata, version bool }
+
+func (w want) columns() (out columns.Projection) {
+	if w.vector {
+		out |= columns.ProjectVector
+	}
+	if w.metadata {
+		out |= columns.ProjectMetadata
+	}
+	if w.version {
+		out |= columns.ProjectSeq
+	}
+	return out
+}
 
 // rows returns what ids stand for in s, in their order.
 func (s state) rows(ctx context.Context, ids []string, w want) ([]row, error) {
@@ -44,32 +58,20 @@ func (s state) rows(ctx context.Context, ids []string, w want) ([]row, error) {
 			locations, positions = append(locations, where[i]), append(positions, at[i])
 		}
 	}
-	if w.metadata {
-		metadata, err := s.view.Metadata(ctx, locations)
-		if err != nil {
-			return nil, err
-		}
-		for i, m := range metadata {
-			out[positions[i]].metadata = m
-		}
+	read, err := s.view.RowsAt(ctx, locations, w.columns())
+	if err != nil {
+		return nil, err
 	}
-	if w.version {
-		versions, err := s.view.Seqs(ctx, locations)
-		if err != nil {
-			return nil, err
+	dim := s.view.Snapshot.Collection.Dimension
+	for i, p := range positions {
+		if w.metadata {
+			out[p].metadata = read.Metadata[i]
 		}
-		for i, seq := range versions {
-			out[positions[i]].version = seq
+		if w.version {
+			out[p].version = read.Seqs[i]
 		}
-	}
-	if w.vector {
-		vectors, err := s.view.Vectors(ctx, locations)
-		if err != nil {
-			return nil, err
-		}
-		dim := s.view.Snapshot.Collection.Dimension
-		for i, p := range positions {
-			out[p].vector = vectors[i*dim : (i+1)*dim]
+		if w.vector {
+			out[p].vector = read.Vectors[i*dim : (i+1)*dim]
 		}
 	}
 	return out, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // ErrCorrupt: the bytes read are not the bytes that were written.
@@ -98,8 +100,12 @@ func ReadRanges(ctx context.Context, r RangeReader, ranges []Range) ([][]byte, e
 	return out, nil
 }
 
-// Direct reads every range from store, with no cache in between.
+// Direct reads every range from store, with no cache in between: several at the
+// same time, and one read for each.
 func Direct(store Store) RangeReader { return direct{store} }
+
+// directParallel is how many ranges are read at the same time.
+const directParallel = 16
 
 type direct struct{ store Store }
 
@@ -112,4 +118,20 @@ func (d direct) ReadRange(ctx context.Context, r Range) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+func (d direct) ReadRanges(ctx context.Context, ranges []Range) ([][]byte, error) {
+	out := make([][]byte, len(ranges))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(directParallel)
+	for i, r := range ranges {
+		g.Go(func() (err error) {
+			out[i], err = d.ReadRange(ctx, r)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
