@@ -333,7 +333,7 @@ func (f *fleet) here(ctx context.Context, st *state, e *errand, searches []searc
 	took := f.service.cfg.Now().Sub(began)
 	for _, r := range runs {
 		p.usages = append(p.usages, r.usage)
-		line := stage{"pod", milliseconds(took), 0, fmt.Sprintf("here for %s, which is %s: %d segments", e.peer.Info.Name, why, len(e.segments))}
+		line := stage{"pod", milliseconds(took), reads{}, fmt.Sprintf("here for %s, which is %s: %d segments", e.peer.Info.Name, why, len(e.segments))}
 		p.stages = append(p.stages, append([]stage{line}, belowPod(r.stages)...))
 	}
 	return reply{part: p}
@@ -346,7 +346,7 @@ func (a *answered) part(e *errand, took time.Duration, used *cache.Usage) *found
 	p := &foundPart{}
 	for _, f := range a.found {
 		p.hits, p.usages = append(p.hits, f.hits), append(p.usages, f.usage)
-		line := stage{"pod", milliseconds(took), 0, fmt.Sprintf("%s: %d segments", e.peer.Info.Name, len(e.segments))}
+		line := stage{"pod", milliseconds(took), reads{}, fmt.Sprintf("%s: %d segments", e.peer.Info.Name, len(e.segments))}
 		p.stages = append(p.stages, append([]stage{line}, belowPod(f.stages)...))
 	}
 	return p

@@ -21,7 +21,7 @@ import (
 //	search:   k u32 · target recall f32 · nprobe u32 · flags u8 · threshold f32 · filter · dim × f32
 //	answer:   "AKPA" · question's crc32c u32 · dim u32 · 6 × u64 of the cache's usage
 //	          · count u32 · count × found · crc32c u32
-//	found:    4 × u64 of the search's usage · count u32 · count × (stage · µs u64 · rounds u64 · detail)
+//	found:    4 × u64 of the search's usage · count u32 · count × (stage · µs, rounds, gets, bytes u64 · detail)
 //	          · count u32 · count × (distance f32 · id · version u64 · metadata · dimensions u32 · f32 …)
 //
 // Ids, filters, masked rows (a roaring bitmap in its portable form, empty for
@@ -192,7 +192,9 @@ func (a *answered) encode() []byte {
 		for _, s := range f.stages {
 			b = appendBytes(b, s.Name)
 			b = le.AppendUint64(b, uint64(s.TookMs*1000+0.5))
-			b = le.AppendUint64(b, uint64(s.Rounds))
+			for _, n := range []int64{s.Rounds, s.StoreGets, s.StoreBytes} {
+				b = le.AppendUint64(b, uint64(n))
+			}
 			b = appendBytes(b, s.Detail)
 		}
 		b = le.AppendUint32(b, uint32(len(f.hits)))
@@ -223,8 +225,8 @@ func decodeAnswer(b []byte) (*answered, error) {
 		for _, n := range []*int{&f.usage.Segments, &f.usage.ListsProbed, &f.usage.CodesScanned, &f.usage.Reranked} {
 			*n = int(d.tally())
 		}
-		for range d.each(24) {
-			f.stages = append(f.stages, stage{string(d.bytes()), float64(d.tally()) / 1000, d.tally(), string(d.bytes())})
+		for range d.each(40) {
+			f.stages = append(f.stages, stage{string(d.bytes()), float64(d.tally()) / 1000, reads{d.tally(), d.tally(), d.tally()}, string(d.bytes())})
 		}
 		for range d.each(24) {
 			h := hit{distance: d.f32(), id: string(d.bytes()), version: d.u64(), metadata: d.own()}

@@ -25,7 +25,7 @@ func someAnswer() *answered {
 		question: 0xfeed, dim: 2, hits: 1, misses: 2, joined: 3, gets: 4, bytes: 5, rounds: 6,
 		found: []foundOne{
 			{
-				usage: usage{Segments: 1, ListsProbed: 2, CodesScanned: 3, Reranked: 4}, stages: []stage{{"scan", 1.234, 1, "3 codes"}},
+				usage: usage{Segments: 1, ListsProbed: 2, CodesScanned: 3, Reranked: 4}, stages: []stage{{"scan", 1.234, reads{1, 2, 300}, "3 codes"}},
 				hits: []hit{{distance: -1, id: "a", version: 9, metadata: []byte(`{"x":1}`), vector: []float32{1, 2}}, {distance: 2, id: "b"}},
 			},
 			{},

@@ -193,6 +193,7 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 		if err := s.resolveVector(ctx, st, &asks[i], field(i)); err != nil {
 			return nil, err
 		}
+		asks[i].cold = r.tier() != info.Hot
 		searches[i] = asks[i].first()
 	}
 	find := func(ctx context.Context, searches []search) ([][]hit, []*run, error) {
@@ -217,8 +218,7 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 	out := make([]SearchResponse, len(asks))
 	for i := range asks {
 		u := runs[i].usage
-		u.StoreGets, u.StoreBytes, u.Rounds = used.StoreGets.Load(), used.StoreBytes.Load(), used.Rounds.Load()
-		u.HitRatio, u.Cache = used.HitRatio(), tier
+		u.reads, u.HitRatio, u.Cache = readsOf(&used), used.HitRatio(), tier
 		s.searches.Observe(string(tier), asks[i].mode(), took)
 		out[i] = respond(&asks[i], runs[i], u, took)
 		s.live.consider(st, &asks[i], runs[i], hits[i])

@@ -11,6 +11,7 @@ import (
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/info"
 	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/columns"
 )
 
 // WarmRequest asks for a collection's data to be brought near.
@@ -172,8 +173,7 @@ func (s *Service) touchLists(ctx context.Context, view *segments.View) error {
 
 // touchVectors reads all vectors once, newest segments first, as searches would.
 func (s *Service) touchVectors(ctx context.Context, view *segments.View) error {
-	dim := view.Snapshot.Collection.Dimension
-	ordinals, vectors := make([]uint32, 0, rowsAtOnce), make([]float32, rowsAtOnce*dim)
+	ordinals := make([]uint32, 0, rowsAtOnce)
 	for _, seg := range slices.Backward(view.Segments) {
 		for first := uint32(0); first < seg.Rows(); first += rowsAtOnce {
 			ordinals = ordinals[:0]
@@ -181,7 +181,7 @@ func (s *Service) touchVectors(ctx context.Context, view *segments.View) error {
 				ordinals = append(ordinals, o)
 			}
 			s.Quiet()
-			if err := seg.Vectors(ctx, ordinals, vectors[:len(ordinals)*dim]); err != nil {
+			if _, err := seg.RowsAt(ctx, ordinals, columns.ProjectVector); err != nil {
 				return err
 			}
 		}

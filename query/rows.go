@@ -4,9 +4,8 @@ import (
 	"context"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/akidb/akidb/segments"
+	"github.com/akidb/akidb/segments/columns"
 )
 
 // row is a stored row on its way to a client.
@@ -132,36 +131,44 @@ func (st *state) readRows(ctx context.Context, all []found, want included) ([]ro
 	return out, nil
 }
 
+// columns are those that hold what is wanted.
+func (w included) columns() (out columns.Projection) {
+	if w.metadata {
+		out |= columns.ProjectMetadata
+	}
+	if w.vector {
+		out |= columns.ProjectVector
+	}
+	if w.version {
+		out |= columns.ProjectSeq
+	}
+	return out
+}
+
 // readColumns returns what is wanted of rows in segments, in one round of reads. Ids are left out.
 func (st *state) readColumns(ctx context.Context, at []segments.Location, want included) ([]row, error) {
-	var metadata [][]byte
-	var vectors []float32
-	var versions []uint64
-	g, ctx := errgroup.WithContext(ctx)
-	if want.metadata {
-		g.Go(func() (err error) { metadata, err = st.view.Metadata(ctx, at); return err })
-	}
-	if want.vector {
-		g.Go(func() (err error) { vectors, err = st.view.Vectors(ctx, at); return err })
-	}
-	if want.version {
-		g.Go(func() (err error) { versions, err = st.view.Seqs(ctx, at); return err })
-	}
-	if err := g.Wait(); err != nil {
+	read, err := st.view.RowsAt(ctx, at, want.columns())
+	if err != nil {
 		return nil, err
 	}
 	rows := make([]row, len(at))
-	dim := st.collection().Dimension
 	for i := range rows {
-		if want.metadata {
-			rows[i].metadata = metadata[i]
-		}
-		if want.vector {
-			rows[i].vector = vectors[i*dim : (i+1)*dim]
-		}
-		if want.version {
-			rows[i].version = versions[i]
-		}
+		rows[i] = st.included(read, i, want)
 	}
 	return rows, nil
+}
+
+// included is what is wanted of row i of those that were read.
+func (st *state) included(read *segments.Rows, i int, want included) (out row) {
+	if want.metadata {
+		out.metadata = read.Metadata[i]
+	}
+	if want.vector {
+		dim := st.collection().Dimension
+		out.vector = read.Vectors[i*dim : (i+1)*dim : (i+1)*dim]
+	}
+	if want.version {
+		out.version = read.Seqs[i]
+	}
+	return out
 }

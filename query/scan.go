@@ -12,25 +12,48 @@ import (
 	"github.com/akidb/akidb/segments/ivfpq"
 )
 
-// gatherRows is how many rows an exact scan reads at a time.
-const gatherRows = 1024
+const (
+	// exactBytes is about how much memory one round of reads of an exact scan
+	// takes.
+	exactBytes = 32 << 20
+	// blockBytes is what a row by itself takes of it: the block that it lies in.
+	blockBytes = 32 << 10
+	// rowBytes is what a row among others takes, besides its vector.
+	rowBytes = 128
+)
 
-// scanExact scores every allowed row of a segment in float32.
-func (r *run) scanExact(ctx context.Context, p part) error {
-	r.usage.Reranked += p.count
-	if p.allowed == nil || p.count > int(p.reader.Rows())/4 {
-		return r.scanAll(ctx, p)
+// scanExact scores every allowed row of the exact parts in float32: in as few
+// rounds of reads as memory allows.
+func (r *run) scanExact(ctx context.Context) error {
+	var at []segments.Location
+	bytes := 0
+	score := func() error {
+		err := r.score(ctx, at)
+		at, bytes = at[:0], 0
+		return err
 	}
-	for rows := range slices.Chunk(p.allowed.ordinals(), gatherRows) {
-		at := make([]segments.Location, len(rows))
-		for i, o := range rows {
-			at[i] = segments.Location{Segment: p.segment, Ordinal: o}
+	for _, p := range r.exact {
+		r.usage.Reranked += p.count
+		cost := blockBytes
+		if p.allowed == nil || p.count > int(p.reader.Rows())/4 { // side by side
+			cost = 4*len(r.search.vector) + rowBytes
+			if cost*int(p.reader.Rows()) > exactBytes {
+				if err := r.scanAll(ctx, p); err != nil {
+					return err
+				}
+				continue
+			}
 		}
-		if err := r.score(ctx, at); err != nil {
-			return err
+		for o := range p.ordinals() {
+			at = append(at, segments.Location{Segment: p.segment, Ordinal: o})
+			if bytes += cost; bytes >= exactBytes {
+				if err := score(); err != nil {
+					return err
+				}
+			}
 		}
 	}
-	return nil
+	return score()
 }
 
 // scanAll reads the segment's vectors in order, which is cheaper than picking
@@ -57,12 +80,15 @@ func (r *run) scanAll(ctx context.Context, p part) error {
 
 // score adds rows with their exact distances.
 func (r *run) score(ctx context.Context, at []segments.Location) error {
-	vectors, err := r.st.view.Vectors(ctx, at)
+	if len(at) == 0 {
+		return nil
+	}
+	rows, err := r.st.view.RowsAt(ctx, at, columns.ProjectVector)
 	if err != nil {
 		return err
 	}
 	distances := make([]float32, len(at))
-	ivfpq.Distances(r.metric, r.search.vector, vectors, distances)
+	ivfpq.Distances(r.metric, r.search.vector, rows.Vectors, distances)
 	for i, d := range distances {
 		r.best.add(hit{distance: d, at: at[i]})
 	}
@@ -338,32 +364,5 @@ func fetch(ctx context.Context, view *segments.View, scans []listScan) error {
 			own[s.probe.List] = lists[at[segments.ListRef{Segment: s.part.segment, List: s.probe.List}]]
 		}
 	}
-	return nil
-}
-
-// finalists sharpens the candidates with their refine codes and scores the best
-// in float32.
-func (l *listSearch) finalists(ctx context.Context) error {
-	if l.candidates == nil {
-		return nil
-	}
-	r := l.run
-	r.stage("scan", fmt.Sprintf("%d codes", r.usage.CodesScanned))
-	found := l.candidates.Count()
-	keys, err := l.candidates.Finalists(r.search.k, l.refine)
-	if err != nil {
-		return err
-	}
-	r.stage("refine", fmt.Sprintf("%d candidates", found))
-	at := make([]segments.Location, len(keys))
-	for i, key := range keys {
-		row := ivfpq.RowOf(key)
-		at[i] = segments.Location{Segment: int(row.Segment), Ordinal: row.Ordinal}
-	}
-	r.usage.Reranked += len(at)
-	if err := r.score(ctx, at); err != nil {
-		return err
-	}
-	r.stage("finish", fmt.Sprintf("%d rows", len(at)))
 	return nil
 }

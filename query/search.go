@@ -2,8 +2,13 @@ package query
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"math"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/info"
@@ -22,6 +27,7 @@ type search struct {
 	nprobe       int      // 0: chosen by targetRecall
 	threshold    *float32 // the least score wanted, under l2 the greatest; nil for any
 	want         included
+	cold         bool // the search before this one waited for the store
 }
 
 // within is the greatest distance wanted.
@@ -34,23 +40,40 @@ func (q *search) within(metric ivfpq.Metric) float32 {
 
 // usage is what a search cost.
 type usage struct {
-	Segments     int       `json:"segments"`
-	ListsProbed  int       `json:"lists_probed"`
-	CodesScanned int       `json:"codes_scanned"`
-	Reranked     int       `json:"reranked"` // rows scored in float32
-	StoreGets    int64     `json:"store_gets"`
-	StoreBytes   int64     `json:"store_bytes"`
-	Rounds       int64     `json:"rounds"`          // waits for the store, one after the other
-	HitRatio     float64   `json:"cache_hit_ratio"` // of bytes asked for, 1 when none were
-	Cache        info.Tier `json:"cache"`           // hot: nothing came from the store
+	Segments     int `json:"segments"`
+	ListsProbed  int `json:"lists_probed"`
+	CodesScanned int `json:"codes_scanned"`
+	Reranked     int `json:"reranked"` // rows scored in float32
+	reads
+	HitRatio float64   `json:"cache_hit_ratio"` // of bytes asked for, 1 when none were
+	Cache    info.Tier `json:"cache"`           // hot: nothing came from the store
 }
 
-// stage is one line of an explanation.
+// stage is one line of an explanation. What was read is that of all searches
+// that were answered together.
 type stage struct {
 	Name   string  `json:"name"`
 	TookMs float64 `json:"took_ms"`
-	Rounds int64   `json:"rounds"` // of the searches that were answered together
-	Detail string  `json:"detail,omitempty"`
+	reads
+	Detail string `json:"detail,omitempty"`
+}
+
+// reads are reads of the store.
+type reads struct {
+	Rounds     int64 `json:"rounds"` // waits, one after the other
+	StoreGets  int64 `json:"store_gets"`
+	StoreBytes int64 `json:"store_bytes"`
+}
+
+func readsOf(u *cache.Usage) reads {
+	if u == nil {
+		return reads{}
+	}
+	return reads{u.Rounds.Load(), u.StoreGets.Load(), u.StoreBytes.Load()}
+}
+
+func (r reads) since(before reads) reads {
+	return reads{r.Rounds - before.Rounds, r.StoreGets - before.StoreGets, r.StoreBytes - before.StoreBytes}
 }
 
 // run is one search under way on one state.
@@ -61,16 +84,21 @@ type run struct {
 	metric  ivfpq.Metric
 	usage   usage
 	stages  []stage
-	began   time.Time // of the current stage
-	used    *cache.Usage
-	rounds  int64 // of used, before the current stage
+	began   time.Time    // of the current stage
+	used    *cache.Usage // of all searches that are answered together; nil for none
+	before  reads        // of used, before the current stage
 	best    best
+	exact   []part                            // segments whose rows are scored one and all
 	held    []*cache.Held[*segments.Resident] // by segment; nil for those that are not in memory
 }
 
 // searchAll answers searches on st: at most k hits for each in order, with ids,
 // and metadata and vectors where asked for. Those that go through lists go
 // through them together.
+//
+// From the store that takes two rounds of reads: lists, with the vectors of
+// segments that are scored one and all; then everything the answer may need of
+// the rows that may be in it. More follow only where too few rows were found.
 func (s *Service) searchAll(ctx context.Context, st *state, searches []search) ([][]hit, []*run, error) {
 	metric, err := ivfpq.ParseMetric(st.collection().Metric)
 	if err != nil {
@@ -78,7 +106,10 @@ func (s *Service) searchAll(ctx context.Context, st *state, searches []search) (
 	}
 	runs, through := make([]*run, len(searches)), make([]*listSearch, len(searches))
 	for i, q := range searches {
-		r := &run{service: s, st: st, search: q, metric: metric, best: best{k: q.k, within: q.within(metric)}, began: s.cfg.Now(), used: cache.UsageOf(ctx)}
+		r := &run{
+			service: s, st: st, search: q, metric: metric, best: best{k: q.k, within: q.within(metric)},
+			began: s.cfg.Now(), used: cache.UsageOf(ctx), before: readsOf(cache.UsageOf(ctx)),
+		}
 		defer r.release()
 		if through[i], err = r.begin(ctx); through[i] != nil {
 			defer through[i].release()
@@ -88,19 +119,53 @@ func (s *Service) searchAll(ctx context.Context, st *state, searches []search) (
 		}
 		runs[i] = r
 	}
-	if err := scanLists(ctx, through); err != nil {
+	if err := scan(ctx, runs, through); err != nil {
 		return nil, nil, err
 	}
 	hits := make([][]hit, len(searches))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(finishParallel)
 	for i, l := range through {
-		if err := l.finalists(ctx); err != nil {
-			return nil, nil, err
+		finish := func() (err error) {
+			hits[i], err = l.finish(ctx)
+			return err
 		}
-		if hits[i], err = runs[i].finish(ctx); err != nil {
-			return nil, nil, err
+		if runs[i].waits() && len(runs) > 1 {
+			g.Go(finish)
+		} else if err := finish(); err != nil {
+			return nil, nil, errors.Join(err, g.Wait())
 		}
 	}
-	return hits, runs, nil
+	return hits, runs, g.Wait()
+}
+
+// finishParallel is how many searches of a batch wait at once for the rows of
+// their answers.
+const finishParallel = 16
+
+// waits says whether the search has waited for the store, or will have to.
+func (r *run) waits() bool {
+	return r.search.cold || r.used != nil && r.used.StoreGets.Load()+r.used.Joined.Load() > 0
+}
+
+// scan finds the candidates of every search, in lists and in the segments that
+// are scored one and all. The two wait for the store at the same time.
+func scan(ctx context.Context, runs []*run, through []*listSearch) error {
+	exact := slices.DeleteFunc(slices.Clone(runs), func(r *run) bool { return len(r.exact) == 0 })
+	if len(exact) == 0 {
+		return scanLists(ctx, through)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return scanLists(ctx, through) })
+	g.Go(func() error {
+		for _, r := range exact {
+			if err := r.scanExact(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return g.Wait()
 }
 
 // hold takes hold of a segment that is in memory.
@@ -136,24 +201,16 @@ func (r *run) begin(ctx context.Context) (*listSearch, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.exact = exact
 	r.stage("plan", explainPlan(exact, approximate))
-	for _, p := range exact {
-		if err := r.scanExact(ctx, p); err != nil {
-			return nil, err
-		}
-	}
-	r.stage("exact", "")
 	return r.beginLists(approximate)
 }
 
 // stage closes a stage of the explanation.
 func (r *run) stage(name, detail string) {
-	now, rounds := r.service.cfg.Now(), int64(0)
-	if r.used != nil {
-		rounds = r.used.Rounds.Load()
-	}
-	r.stages = append(r.stages, stage{name, float64(now.Sub(r.began).Microseconds()) / 1000, rounds - r.rounds, detail})
-	r.began, r.rounds = now, rounds
+	now, used := r.service.cfg.Now(), readsOf(r.used)
+	r.stages = append(r.stages, stage{name, float64(now.Sub(r.began).Microseconds()) / 1000, used.since(r.before), detail})
+	r.began, r.before = now, used
 }
 
 // scanTail scores the rows that are not in the store yet, exactly.
@@ -188,6 +245,20 @@ type part struct {
 	count   int    // allowed rows
 }
 
+// ordinals yields the allowed rows in order.
+func (p part) ordinals() iter.Seq[uint32] {
+	if p.allowed != nil {
+		return slices.Values(p.allowed.ordinals())
+	}
+	return func(yield func(uint32) bool) {
+		for o := range p.reader.Rows() {
+			if !yield(o) {
+				return
+			}
+		}
+	}
+}
+
 // exactRows is up to how many matching rows a filtered search scores them all:
 // below it the lists that hold them cost more than they save.
 const exactRows = 2048
@@ -215,69 +286,4 @@ func (r *run) plan(ctx context.Context) (exact, approximate []part, err error) {
 	}
 	r.usage.Segments = len(exact) + len(approximate)
 	return exact, approximate, nil
-}
-
-// finish reads what the answer needs of the best hits and puts them in order.
-func (r *run) finish(ctx context.Context) ([]hit, error) {
-	r.best.prune()
-	hits := r.best.hits
-	if err := r.identify(ctx, hits); err != nil {
-		return nil, err
-	}
-	sortHits(hits)
-	hits = hits[:min(len(hits), r.search.k)]
-	if err := r.fill(ctx, hits); err != nil {
-		return nil, err
-	}
-	r.stage("rows", "")
-	return hits, nil
-}
-
-// identify gives the stored hits their ids.
-func (r *run) identify(ctx context.Context, hits []hit) error {
-	var at []segments.Location
-	var rest []int // positions of hits whose ids have to be read
-	for i := range hits {
-		h := &hits[i]
-		switch {
-		case h.tail:
-		case r.resident(h.at.Segment) != nil:
-			h.id = r.resident(h.at.Segment).ID(h.at.Ordinal)
-		default:
-			at, rest = append(at, h.at), append(rest, i)
-		}
-	}
-	ids, err := r.st.view.IDs(ctx, at)
-	if err != nil {
-		return err
-	}
-	for i, pos := range rest {
-		hits[pos].id = ids[i]
-	}
-	return nil
-}
-
-// inSegments returns where the hits lie that are not in the tail, and which
-// they are.
-func inSegments(hits []hit) (at []segments.Location, positions []int) {
-	for i, h := range hits {
-		if !h.tail {
-			at = append(at, h.at)
-			positions = append(positions, i)
-		}
-	}
-	return at, positions
-}
-
-// fill adds what is wanted of the stored hits of an answer.
-func (r *run) fill(ctx context.Context, hits []hit) error {
-	at, stored := inSegments(hits)
-	rows, err := r.st.readColumns(ctx, at, r.search.want)
-	if err != nil {
-		return err
-	}
-	for i, pos := range stored {
-		hits[pos].metadata, hits[pos].vector, hits[pos].version = rows[i].metadata, rows[i].vector, rows[i].version
-	}
-	return nil
 }

@@ -80,21 +80,46 @@ func (v *View) RowsAt(ctx context.Context, at []Location, want columns.Projectio
 // RowsAtBySegment is RowsAt where every segment has its own projection: a column that is
 // not asked for is zero in the rows of a segment, or nil if no segment has it.
 func (v *View) RowsAtBySegment(ctx context.Context, at []Location, want func(segment int) columns.Projection) (*Rows, error) {
-	parts, err := v.plan(ctx, at, want)
-	if err != nil {
+	of := make([]int, len(v.Segments)) // in parts, from 1
+	var parts []rowsPart
+	for i, l := range at {
+		if of[l.Segment] == 0 {
+			r := v.Segments[l.Segment].Reader
+			parts = append(parts, rowsPart{reader: r, want: want(l.Segment), blocks: r.newBlocks()})
+			of[l.Segment] = len(parts)
+		}
+		p := &parts[of[l.Segment]-1]
+		p.ordinals, p.positions = append(p.ordinals, l.Ordinal), append(p.positions, i)
+	}
+	return readRows(ctx, v.ranges, parts, len(at), v.Snapshot.Collection.Dimension)
+}
+
+// RowsAt is View.RowsAt for rows of one segment.
+func (r *Reader) RowsAt(ctx context.Context, ordinals []uint32, want columns.Projection) (*Rows, error) {
+	part := rowsPart{reader: r, want: want, ordinals: ordinals, positions: make([]int, len(ordinals)), blocks: r.newBlocks()}
+	for i := range part.positions {
+		part.positions[i] = i
+	}
+	return readRows(ctx, r.ranges, []rowsPart{part}, len(ordinals), int(r.footer.dim))
+}
+
+// readRows reads count rows of vectors with dim dimensions in one round.
+func readRows(ctx context.Context, from blob.RangeReader, parts []rowsPart, count, dim int) (*Rows, error) {
+	if err := plan(ctx, parts); err != nil {
 		return nil, err
 	}
 	var ranges []blob.Range
+	var err error
 	for i := range parts {
 		if ranges, err = parts[i].blocks.appendRanges(ranges, parts[i].points.Spans()); err != nil {
 			return nil, err
 		}
 	}
-	got, err := blob.ReadRanges(ctx, v.ranges, ranges)
+	got, err := blob.ReadRanges(ctx, from, ranges)
 	if err != nil {
 		return nil, fmt.Errorf("read rows: %w", err)
 	}
-	out := newRows(len(at), v.Snapshot.Collection.Dimension, parts)
+	out := newRows(count, dim, parts)
 	for i := range parts {
 		p := &parts[i]
 		got = p.blocks.take(got)
@@ -115,20 +140,9 @@ type rowsPart struct {
 	blocks    *blocks
 }
 
-// plan sorts rows by segment and finds out where their columns lie. It reads
-// nothing, but for segments in a format whose footer does not say.
-func (v *View) plan(ctx context.Context, at []Location, want func(segment int) columns.Projection) ([]rowsPart, error) {
-	of := make([]int, len(v.Segments)) // in parts, from 1
-	var parts []rowsPart
-	for i, l := range at {
-		if of[l.Segment] == 0 {
-			r := v.Segments[l.Segment].Reader
-			parts = append(parts, rowsPart{reader: r, want: want(l.Segment), blocks: r.newBlocks()})
-			of[l.Segment] = len(parts)
-		}
-		p := &parts[of[l.Segment]-1]
-		p.ordinals, p.positions = append(p.ordinals, l.Ordinal), append(p.positions, i)
-	}
+// plan finds out where the rows lie. It reads nothing, but for segments in a
+// format whose footer does not say.
+func plan(ctx context.Context, parts []rowsPart) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(openParallel)
 	for i := range parts {
@@ -146,10 +160,10 @@ func (v *View) plan(ctx context.Context, at []Location, want func(segment int) c
 		if p.reader.footer.pages == nil {
 			g.Go(find)
 		} else if err := find(); err != nil {
-			return nil, errors.Join(err, g.Wait())
+			return errors.Join(err, g.Wait())
 		}
 	}
-	return parts, g.Wait()
+	return g.Wait()
 }
 
 // newRows has room for the columns that any of the parts wants.

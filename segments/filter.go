@@ -242,11 +242,7 @@ func (r *Reader) look(ctx context.Context, f *columns.Filter, certain, possible 
 	if n := open.GetCardinality(); n*pickOneIn <= uint64(r.Rows()) {
 		return certain, r.pick(ctx, f, open, certain)
 	}
-	columnsOf := columns.ProjectMetadata
-	if f.NeedsID() {
-		columnsOf |= columns.ProjectID
-	}
-	err := r.Scan(ctx, 0, r.Rows(), columnsOf, func(first uint32, rows []columns.Row) error {
+	err := r.Scan(ctx, 0, r.Rows(), columnsOf(f), func(first uint32, rows []columns.Row) error {
 		for i, row := range rows {
 			if o := first + uint32(i); open.Contains(o) && f.Match(row.ID, row.Metadata) {
 				certain.Add(o)
@@ -266,21 +262,27 @@ const pickRows = 4096
 
 func (r *Reader) pick(ctx context.Context, f *columns.Filter, open, matching *roaring.Bitmap) error {
 	for part := range slices.Chunk(open.ToArray(), pickRows) {
-		ids := make([]string, len(part))
-		g, gctx := errgroup.WithContext(ctx)
-		var metadata [][]byte
-		g.Go(func() (err error) { metadata, err = r.Metadata(gctx, part); return err })
-		if f.NeedsID() {
-			g.Go(func() (err error) { ids, err = r.IDs(gctx, part); return err })
-		}
-		if err := g.Wait(); err != nil {
+		rows, err := r.RowsAt(ctx, part, columnsOf(f))
+		if err != nil {
 			return err
 		}
 		for i, o := range part {
-			if f.Match(ids[i], metadata[i]) {
+			id := ""
+			if rows.IDs != nil {
+				id = rows.IDs[i]
+			}
+			if f.Match(id, rows.Metadata[i]) {
 				matching.Add(o)
 			}
 		}
 	}
 	return nil
+}
+
+// columnsOf are those that a filter looks at, of rows that it looks at.
+func columnsOf(f *columns.Filter) columns.Projection {
+	if f.NeedsID() {
+		return columns.ProjectMetadata | columns.ProjectID
+	}
+	return columns.ProjectMetadata
 }

@@ -225,7 +225,7 @@ type blocks struct {
 func (r *Reader) newBlocks() *blocks { return &blocks{reader: r, data: map[int64][]byte{}} }
 
 // appendRanges appends the blocks that the spans touch, each once.
-func (b *blocks) appendRanges(ranges []blob.Range, spans []columns.Span) ([]blob.Range, error) {
+func (b *blocks) appendRanges(ranges []blob.Range, spans []columns.ByteSpan) ([]blob.Range, error) {
 	r := b.reader
 	for _, s := range spans {
 		if s.Length == 0 {
@@ -256,7 +256,7 @@ func (b *blocks) take(got [][]byte) [][]byte {
 }
 
 // bytes returns a span that is covered by the blocks. It may alias them.
-func (b *blocks) bytes(s columns.Span) []byte {
+func (b *blocks) bytes(s columns.ByteSpan) []byte {
 	if s.Length == 0 {
 		return nil
 	}
@@ -295,9 +295,9 @@ func (d dataReader) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := int(min(int64(len(p)), size-off))
-	span := columns.Span{Offset: off, Length: n}
+	span := columns.ByteSpan{Offset: off, Length: n}
 	b := d.r.newBlocks()
-	ranges, err := b.appendRanges(nil, []columns.Span{span})
+	ranges, err := b.appendRanges(nil, []columns.ByteSpan{span})
 	if err != nil {
 		return 0, err
 	}

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Span is a run of bytes of a file.
-type Span struct {
+// ByteSpan is a run of bytes of a file.
+type ByteSpan struct {
 	Offset int64
 	Length int
 }
@@ -19,13 +19,13 @@ type Span struct {
 type Points struct {
 	file    *File
 	rows    int
-	vectors []Span // by row; nil when no vectors are wanted
+	vectors []ByteSpan // by row; nil when no vectors are wanted
 	pages   [columnCount][]wantedPage
 }
 
 // wantedPage is a page to read and what to take out of it.
 type wantedPage struct {
-	Span
+	ByteSpan
 	rows  int
 	picks []pick // by row
 }
@@ -41,7 +41,7 @@ func (f *File) Points(ordinals []uint32, projection Projection) (*Points, error)
 	p := &Points{file: f, rows: len(ordinals)}
 	var err error
 	if projection&ProjectVector != 0 {
-		p.vectors = make([]Span, len(ordinals))
+		p.vectors = make([]ByteSpan, len(ordinals))
 		for i, ordinal := range ordinals {
 			if p.vectors[i].Offset, p.vectors[i].Length, err = f.VectorRange(ordinal); err != nil {
 				return nil, err
@@ -60,11 +60,11 @@ func (f *File) Points(ordinals []uint32, projection Projection) (*Points, error)
 }
 
 // Spans lists what has to be read, in no order.
-func (p *Points) Spans() []Span {
+func (p *Points) Spans() []ByteSpan {
 	out := slices.Clone(p.vectors)
 	for _, pages := range p.pages {
 		for _, w := range pages {
-			out = append(out, w.Span)
+			out = append(out, w.ByteSpan)
 		}
 	}
 	return out
@@ -74,7 +74,7 @@ func (p *Points) Spans() []Span {
 // order: the fields of the projection, vectors in place, which have to be as
 // long as the file's. bytes returns what one of Spans holds; nothing is kept of
 // it but for vectors, which are copied.
-func (p *Points) Read(rows []Row, bytes func(Span) []byte) error {
+func (p *Points) Read(rows []Row, bytes func(ByteSpan) []byte) error {
 	if len(rows) != p.rows {
 		panic(fmt.Sprintf("BUG: %d rows for %d points", len(rows), p.rows))
 	}
@@ -83,7 +83,7 @@ func (p *Points) Read(rows []Row, bytes func(Span) []byte) error {
 	}
 	for column, pages := range p.pages {
 		for _, w := range pages {
-			page, err := p.file.decodePage(bytes(w.Span), column, w.rows)
+			page, err := p.file.decodePage(bytes(w.ByteSpan), column, w.rows)
 			if err == nil {
 				err = page.fill(column, w.picks, rows)
 			}
@@ -151,7 +151,7 @@ func (f *File) planPages(column int, ordinals []uint32) ([]wantedPage, error) {
 		}
 		from, to := index.bytes(page)
 		wanted = append(wanted, wantedPage{
-			Span: Span{g.chunks[column].offset + from, int(to - from)}, rows: lastRow - firstRow, picks: order[:n],
+			ByteSpan: ByteSpan{g.chunks[column].offset + from, int(to - from)}, rows: lastRow - firstRow, picks: order[:n],
 		})
 		order = order[n:]
 	}

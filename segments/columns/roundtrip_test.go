@@ -54,7 +54,7 @@ func readPoints(f *File, ordinals []uint32, want Projection) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	read := map[Span][]byte{}
+	read := map[ByteSpan][]byte{}
 	for _, span := range p.Spans() {
 		read[span] = make([]byte, span.Length)
 		if err := readFull(f.r, read[span], span.Offset); err != nil {
@@ -65,7 +65,7 @@ func readPoints(f *File, ordinals []uint32, want Projection) ([]Row, error) {
 	for i := range rows {
 		rows[i].Vector = make([]float32, f.Dimension())
 	}
-	return rows, p.Read(rows, func(s Span) []byte { return read[s] })
+	return rows, p.Read(rows, func(s ByteSpan) []byte { return read[s] })
 }
 
 // requireSame reads everything back in every way there is.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 // Projection says which columns a scan fills in.
@@ -175,9 +176,15 @@ func (s *scan) fill(c *cursor, rows []Row) error {
 	return nil
 }
 
+var hostIsLittleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
 // decodeFloats reads len(dst) little-endian float32 from b.
 func decodeFloats(dst []float32, b []byte) {
 	b = b[:4*len(dst)]
+	if hostIsLittleEndian && len(dst) > 0 {
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), len(b)), b)
+		return
+	}
 	for i := range dst {
 		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 	}
