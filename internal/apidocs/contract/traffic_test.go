@@ -173,7 +173,7 @@ func index(b *bench) {
 	b.run(s, call{"POST", films + "/vectors", rows.String(), "Content-Type: application/x-ndjson", 200, ""},
 		call{"POST", admin + "/flush", "", "", 200, ""})
 	x := b.run(s, call{"POST", films + "/search", `{"vector": [1,2,3,4], "explain": true}`, "", 200, ""})
-	for _, stage := range []string{"tail", "plan", "exact", "coarse", "scan", "refine", "finish", "rows"} {
+	for _, stage := range []string{"tail", "plan", "coarse", "scan", "refine", "finish", "rows"} {
 		if !strings.Contains(string(x.received), fmt.Sprintf(`"name":%q`, stage)) {
 			b.Errorf("no stage %s in %v", stage, x)
 		}
