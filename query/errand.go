@@ -71,7 +71,7 @@ func (q *search) asked() askedSearch {
 		out.flags, out.threshold = flagThreshold, *q.threshold
 	}
 	for flag, set := range map[byte]bool{
-		flagExact: q.exact, flagMetadata: q.want.metadata, flagVector: q.want.vector, flagVersion: q.want.version,
+		flagExact: q.exact, flagMetadata: q.want.metadata, flagVector: q.want.vector, flagVersion: q.want.version, flagCold: q.cold,
 	} {
 		if set {
 			out.flags |= flag
@@ -85,6 +85,7 @@ func (s *Service) search(a *askedSearch) (search, error) {
 	q := search{
 		vector: a.vector, k: int(a.k), exact: a.flags&flagExact != 0, targetRecall: a.targetRecall, nprobe: int(a.nprobe),
 		want: included{metadata: a.flags&flagMetadata != 0, vector: a.flags&flagVector != 0, version: a.flags&flagVersion != 0},
+		cold: a.flags&flagCold != 0,
 	}
 	if err := s.cfg.Limits.CheckK("k", q.k); err != nil {
 		return q, err

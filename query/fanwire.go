@@ -44,7 +44,8 @@ const (
 	flagVector
 	flagVersion
 	flagThreshold // there is one
-	flagsKnown    = flagExact | flagMetadata | flagVector | flagVersion | flagThreshold
+	flagCold
+	flagsKnown = flagExact | flagMetadata | flagVector | flagVersion | flagThreshold | flagCold
 )
 
 // question asks a pod for a part of some searches: all of them in the segments

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -474,7 +475,9 @@ func TestWritesAreForwarded(t *testing.T) {
 	}
 }
 
-func TestSearchSaysWhatItCost(t *testing.T) {
+func TestSearchSaysWhatItCost(t *testing.T) { synctest.Test(t, testSearchSaysWhatItCost) }
+
+func testSearchSaysWhatItCost(t *testing.T) {
 	f := newFixture(t, 4, "l2")
 	f.writer.kind = ivfpq.IVF
 	c := newClusters(rand.New(rand.NewPCG(1, 1)), 10, 4)
@@ -485,6 +488,7 @@ func TestSearchSaysWhatItCost(t *testing.T) {
 	body := `{"vector":` + vectorJSONOf(c.draw()) + `,"include":["vector","metadata"],"explain":true}`
 	var cold, hot searchAnswer
 	f.call("POST", "/collections/movies/search", body, &cold)
+	synctest.Wait() // until the cache has let in what was read
 	f.call("POST", "/collections/movies/search", body, &hot)
 	if cold.Usage.Cache != "cold" || cold.Usage.StoreGets == 0 || cold.Usage.Rounds == 0 || cold.Usage.StoreBytes == 0 {
 		t.Errorf("first search: %+v", cold.Usage)
