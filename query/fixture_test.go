@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -88,6 +89,23 @@ func (f *fixture) newService(w Writer) *Service {
 	f.t.Cleanup(ranges.Close)
 	f.t.Cleanup(s.Close)
 	return s
+}
+
+// inBubble runs fn with a service of its own, that has read nothing yet, in a
+// bubble of testing/synctest. Segments have to be built before: the compressor
+// makes channels that other tests share.
+func (f *fixture) inBubble(t *testing.T, fn func(t *testing.T)) {
+	t.Helper()
+	f.call("POST", "/collections/movies/vectors/scroll", `{"limit":1,"include":["metadata"]}`, nil) // so does the decompressor
+	synctest.Test(t, func(t *testing.T) {
+		outer, service, router := f.t, f.service, f.router
+		defer func() { f.t, f.service, f.router = outer, service, router }()
+		f.t = t
+		f.service = f.newService(f.writer)
+		f.router = httpapi.NewRouter()
+		f.service.Register(f.router)
+		fn(t)
+	})
 }
 
 // call sends a request through the routes and decodes the answer into out.

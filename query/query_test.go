@@ -475,9 +475,7 @@ func TestWritesAreForwarded(t *testing.T) {
 	}
 }
 
-func TestSearchSaysWhatItCost(t *testing.T) { synctest.Test(t, testSearchSaysWhatItCost) }
-
-func testSearchSaysWhatItCost(t *testing.T) {
+func TestSearchSaysWhatItCost(t *testing.T) {
 	f := newFixture(t, 4, "l2")
 	f.writer.kind = ivfpq.IVF
 	c := newClusters(rand.New(rand.NewPCG(1, 1)), 10, 4)
@@ -486,21 +484,23 @@ func testSearchSaysWhatItCost(t *testing.T) {
 	}
 	f.writer.flush()
 	body := `{"vector":` + vectorJSONOf(c.draw()) + `,"include":["vector","metadata"],"explain":true}`
-	var cold, hot searchAnswer
-	f.call("POST", "/collections/movies/search", body, &cold)
-	synctest.Wait() // until the cache has let in what was read
-	f.call("POST", "/collections/movies/search", body, &hot)
-	if cold.Usage.Cache != "cold" || cold.Usage.StoreGets == 0 || cold.Usage.Rounds == 0 || cold.Usage.StoreBytes == 0 {
-		t.Errorf("first search: %+v", cold.Usage)
-	}
-	if u := hot.Usage; u.Cache != "hot" || u.StoreGets != 0 || u.Rounds != 0 || u.HitRatio != 1 || u.Segments != 1 || u.ListsProbed == 0 || u.CodesScanned == 0 || u.Reranked == 0 {
-		t.Errorf("second search: %+v", u)
-	}
-	if len(hot.Explain) < 4 || len(hot.Results[0].Vector) != 4 || hot.Results[0].Metadata["a"] != 1.0 {
-		t.Errorf("answer %+v", hot)
-	}
-	var told info.Collection
-	if f.call("GET", "/collections/movies", "", &told); told.Tier != "hot" || told.SegmentCount != 1 || told.SizeBytes == 0 {
-		t.Errorf("collection %+v", told)
-	}
+	f.inBubble(t, func(t *testing.T) {
+		var cold, hot searchAnswer
+		f.call("POST", "/collections/movies/search", body, &cold)
+		synctest.Wait() // until the cache has let in what was read
+		f.call("POST", "/collections/movies/search", body, &hot)
+		if cold.Usage.Cache != "cold" || cold.Usage.StoreGets == 0 || cold.Usage.Rounds == 0 || cold.Usage.StoreBytes == 0 {
+			t.Errorf("first search: %+v", cold.Usage)
+		}
+		if u := hot.Usage; u.Cache != "hot" || u.StoreGets != 0 || u.Rounds != 0 || u.HitRatio != 1 || u.Segments != 1 || u.ListsProbed == 0 || u.CodesScanned == 0 || u.Reranked == 0 {
+			t.Errorf("second search: %+v", u)
+		}
+		if len(hot.Explain) < 4 || len(hot.Results[0].Vector) != 4 || hot.Results[0].Metadata["a"] != 1.0 {
+			t.Errorf("answer %+v", hot)
+		}
+		var told info.Collection
+		if f.call("GET", "/collections/movies", "", &told); told.Tier != "hot" || told.SegmentCount != 1 || told.SizeBytes == 0 {
+			t.Errorf("collection %+v", told)
+		}
+	})
 }
