@@ -221,13 +221,13 @@ func (s *Service) draw(ctx context.Context, st *state, f *filter, sample int) ([
 		}
 		base += counts[i]
 	}
-	vectors, err := st.view.Vectors(ctx, at)
+	rows, err := st.view.RowsAt(ctx, at, columns.ProjectVector)
 	if err != nil {
 		return nil, err
 	}
 	dim := st.collection().Dimension
 	for i, l := range at {
-		out = append(out, subject{at: l, vector: vectors[i*dim : (i+1)*dim]})
+		out = append(out, subject{at: l, vector: rows.Vectors[i*dim : (i+1)*dim]})
 	}
 	for _, p := range picks {
 		out = append(out, subject{id: tail[p-base].id, vector: tail[p-base].vector})
