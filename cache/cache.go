@@ -182,7 +182,7 @@ func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][
 	flights := c.board(ctx, usage, rs, missing)
 	defer c.leave(flights)
 	defer usage.endWait(usage.beginWait())
-	arrived, err := beginWaiting(ctx)
+	arrived, err := BeginWaiting(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,15 @@ func WithWaiting(ctx context.Context, wait func() (done func(), err error)) cont
 	return context.WithValue(ctx, waitingKey{}, wait)
 }
 
-func beginWaiting(ctx context.Context) (done func(), err error) {
+// BeginWaiting is for whoever carries such a context and waits for something
+// else. done is never nil.
+func BeginWaiting(ctx context.Context) (done func(), err error) {
+	done = func() {}
 	if wait, ok := ctx.Value(waitingKey{}).(func() (func(), error)); ok {
-		return wait()
+		var resume func()
+		if resume, err = wait(); err == nil {
+			done = resume
+		}
 	}
-	return func() {}, nil
+	return done, err
 }

@@ -164,10 +164,15 @@ func (s *Service) answerPod(ctx context.Context, id string, q *question) (*answe
 			return nil, err
 		}
 	}
+	slot, err := s.admission.enter(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer slot.leave()
 	s.searching.Add(1)
 	defer s.searching.Add(-1)
 	var used cache.Usage
-	ctx = cache.WithUsage(ctx, &used)
+	ctx = cache.WithUsage(cache.WithWaiting(ctx, slot.wait), &used)
 	if q.memory {
 		ctx = cache.WithBudget(ctx, &cache.Budget{})
 	}

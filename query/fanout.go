@@ -163,11 +163,16 @@ func (s *Service) searchPods(ctx context.Context, st *state, searches []search, 
 			return err
 		})
 	}
+	others := func() {} // are not waited for any more
 	g.Go(func() (err error) {
-		hits, runs, err = s.searchAll(gctx, st.part(here, true), searches)
+		if hits, runs, err = s.searchAll(gctx, st.part(here, true), searches); err == nil {
+			others, err = cache.BeginWaiting(ctx)
+		}
 		return err
 	})
-	if err := g.Wait(); err != nil {
+	err := g.Wait()
+	others()
+	if err != nil {
 		return nil, nil, err
 	}
 	s.fanout.Took(s.cfg.Now().Sub(began))
