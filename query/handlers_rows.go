@@ -11,6 +11,7 @@ import (
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/info"
+	"github.com/akidb/akidb/segments/columns"
 )
 
 func (r *replica) info(st *state) *info.Collection {
@@ -152,7 +153,8 @@ func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
 	return answerJSON(ctx, page, served, err)
 }
 
-// Scroll returns a page of the rows of a collection that match, in order of id.
+// Scroll returns a page of the rows of a collection that match, in order of id or
+// of what OrderBy names.
 func (s *Service) Scroll(ctx context.Context, collection string, req *ScrollRequest) (*ScrollResponse, Served, error) {
 	limit := defaultScrollLimit
 	if req.Limit != nil {
@@ -161,12 +163,13 @@ func (s *Service) Scroll(ctx context.Context, collection string, req *ScrollRequ
 	if limit < 1 || limit > s.cfg.Limits.BatchRows {
 		return nil, Served{}, httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
 	}
-	after := ""
-	if req.Cursor != nil {
-		var err error
-		if after, err = decodeCursor(*req.Cursor); err != nil {
-			return nil, Served{}, err
-		}
+	by, err := req.OrderBy.parse()
+	if err != nil {
+		return nil, Served{}, err
+	}
+	after, err := by.decodeCursor(req.Cursor)
+	if err != nil {
+		return nil, Served{}, err
 	}
 	include, err := parseInclude(req.Include)
 	if err != nil {
@@ -182,7 +185,7 @@ func (s *Service) Scroll(ctx context.Context, collection string, req *ScrollRequ
 	}
 	var out *ScrollResponse
 	served, err := s.on(ctx, collection, want, func(ctx context.Context, _ *replica, st *state) error {
-		rows, more, err := s.scroll(ctx, st, f, after, limit, include)
+		rows, next, err := s.scroll(ctx, st, f, by, after, limit, include)
 		if err != nil {
 			return err
 		}
@@ -199,9 +202,9 @@ func (s *Service) Scroll(ctx context.Context, collection string, req *ScrollRequ
 				out.Vectors[i].Version = r.version
 			}
 		}
-		if more {
-			next := encodeCursor(rows[len(rows)-1].id)
-			out.Next = &next
+		if next != nil {
+			cursor := by.encodeCursor(next)
+			out.Next = &cursor
 		}
 		return nil
 	})
@@ -239,4 +242,64 @@ func (s *Service) Count(ctx context.Context, collection string, req *CountReques
 		return err
 	})
 	return &out, served, err
+}
+
+// FacetResponse has the most frequent values of a key.
+type FacetResponse struct {
+	Hits []FacetHit `json:"hits"` // most rows first, then by value
+}
+
+// FacetHit is a value and how many rows have it.
+type FacetHit struct {
+	Value jsontext.Value `json:"value"` // a string, a number or a boolean
+	Count uint64         `json:"count"`
+}
+
+const defaultFacetLimit = 10
+
+func (s *Service) facetVectors(ctx *fasthttp.RequestCtx) error {
+	var req FacetRequest
+	name, err := readBody(ctx, &req)
+	if err != nil {
+		return err
+	}
+	facet, served, err := s.Facet(httpapi.Context(ctx), name, &req)
+	return answerJSON(ctx, facet, served, err)
+}
+
+// Facet counts the rows of a collection that match, by the values that they have
+// at a key.
+func (s *Service) Facet(ctx context.Context, collection string, req *FacetRequest) (*FacetResponse, Served, error) {
+	if req.Key == nil {
+		return nil, Served{}, httpapi.Unprocessable("invalid_key", "key", "a facet needs the key to count values of")
+	}
+	key, err := columns.ParseKey(*req.Key)
+	if err != nil {
+		return nil, Served{}, invalidKey("key", *req.Key, err)
+	}
+	limit := defaultFacetLimit
+	if req.Limit != nil {
+		limit = *req.Limit
+	}
+	if limit < 1 || limit > s.cfg.Limits.BatchRows {
+		return nil, Served{}, httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
+	}
+	f, err := s.parseFilter(req.Filter)
+	if err != nil {
+		return nil, Served{}, err
+	}
+	want, err := parseFreshness(req.Consistency, req.Token, req.AsOf)
+	if err != nil {
+		return nil, Served{}, err
+	}
+	out := &FacetResponse{}
+	served, err := s.on(ctx, collection, want, func(ctx context.Context, _ *replica, st *state) (err error) {
+		out.Hits, err = s.facet(ctx, st, f, key, limit)
+		return err
+	})
+	return out, served, err
+}
+
+func invalidKey(field, key string, err error) error {
+	return httpapi.Unprocessable("invalid_key", field, "%s is %.80q, want a key like a.b: %v", field, key, err)
 }

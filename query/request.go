@@ -216,6 +216,7 @@ func parseFreshness(consistency, tok *string, asOf jsontext.Value) (f Freshness,
 // ScrollRequest is the body of POST …/vectors/scroll. Nil fields were not given.
 type ScrollRequest struct {
 	Filter      jsontext.Value `json:"filter"`
+	OrderBy     *OrderBy       `json:"order_by"`
 	Limit       *int           `json:"limit"`
 	Cursor      *string        `json:"cursor"`
 	Include     *[]string      `json:"include"`
@@ -227,6 +228,16 @@ type ScrollRequest struct {
 // CountRequest is the body of POST …/vectors/count. Nil fields were not given.
 type CountRequest struct {
 	Filter      jsontext.Value `json:"filter"`
+	Consistency *string        `json:"consistency"`
+	Token       *string        `json:"token"`
+	AsOf        jsontext.Value `json:"as_of"`
+}
+
+// FacetRequest is the body of POST …/facet. Nil fields were not given.
+type FacetRequest struct {
+	Key         *string        `json:"key"`
+	Filter      jsontext.Value `json:"filter"`
+	Limit       *int           `json:"limit"`
 	Consistency *string        `json:"consistency"`
 	Token       *string        `json:"token"`
 	AsOf        jsontext.Value `json:"as_of"`

@@ -2,7 +2,8 @@ package query
 
 import (
 	"context"
-	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
 
 	"github.com/akidb/akidb/segments"
 	"github.com/akidb/akidb/segments/columns"
@@ -68,44 +69,72 @@ type found struct {
 	at     segments.Location
 }
 
-// scroll returns up to limit rows with ids above after that match f, in bytewise
-// order of ids, and whether there are more. The order does not depend on where
-// rows lie, so that flushes and compactions between two pages neither repeat
-// nor skip a row.
-func (s *Service) scroll(ctx context.Context, st *state, f *filter, after string, limit int, want included) ([]row, bool, error) {
+// scroll returns up to limit rows that match f, in order by and after a row, nil
+// for the beginning; and where the last stands, nil if there are no more. The order
+// does not depend on where rows lie, so that flushes and compactions between two
+// pages neither repeat nor skip a row.
+func (s *Service) scroll(ctx context.Context, st *state, f *filter, by *order, after *standing, limit int, want included) ([]row, *standing, error) {
 	allowed, err := s.allowed(ctx, st, f)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	var all []found
-	for i, seg := range st.view.Segments {
-		left := limit + 1
-		err = seg.IDsAfter(ctx, after, func(id string, ordinal uint32) bool {
-			if allowed[i] == nil || allowed[i].contains(ordinal) {
-				all = append(all, found{row: row{id: id}, stored: true, at: segments.Location{Segment: i, Ordinal: ordinal}})
-				left--
-			}
-			return left > 0
-		})
-		if err != nil {
-			return nil, false, err
-		}
+	p := &page{order: by, after: after, want: limit + 1}
+	if by == nil {
+		err = p.rowsByID(ctx, st, allowed)
+	} else {
+		err = p.rowsByValue(ctx, st, allowed)
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	for _, r := range st.tailRows(f) {
-		if r.id > after {
-			all = append(all, found{row: r})
+		p.add(ranked{standing{by.valueOf(r.metadata), r.id}, found{row: r}})
+	}
+	p.cut()
+	var last *standing
+	if len(p.rows) > limit {
+		p.rows = p.rows[:limit]
+		last = &p.rows[limit-1].standing
+	}
+	all := make([]found, len(p.rows))
+	for i, r := range p.rows {
+		all[i] = r.found
+	}
+	rows, err := st.readRows(ctx, all, want)
+	return rows, last, err
+}
+
+func (p *page) rowsByID(ctx context.Context, st *state, allowed []rowSet) error {
+	after := ""
+	if p.after != nil {
+		after = p.after.id
+	}
+	for i, seg := range st.view.Segments {
+		rows := bitmapOf(allowed[i])
+		if rows == nil {
+			rows = roaring.New()
+			rows.AddRange(0, uint64(seg.Rows()))
+		}
+		if err := eachID(ctx, seg.Reader, rows, after, p.want, func(id string, ordinal uint32) {
+			p.add(stored(standing{id: id}, i, ordinal))
+		}); err != nil {
+			return err
 		}
 	}
-	slices.SortFunc(all, func(a, b found) int {
-		if a.id < b.id {
-			return -1
+	return nil
+}
+
+func (p *page) rowsByValue(ctx context.Context, st *state, allowed []rowSet) error {
+	by, err := openAttributes(ctx, st, p.key)
+	if err != nil {
+		return err
+	}
+	for i, seg := range st.view.Segments {
+		if err := p.orderedRows(ctx, by, i, seg.Reader, bitmapOf(allowed[i])); err != nil {
+			return err
 		}
-		return 1 // live ids are distinct
-	})
-	more := len(all) > limit
-	all = all[:min(len(all), limit)]
-	rows, err := st.readRows(ctx, all, want)
-	return rows, more, err
+	}
+	return nil
 }
 
 // readRows reads what is wanted of the rows that are in segments.

@@ -21,6 +21,7 @@ func (s *Service) Register(r *httpapi.Router) {
 	rows(fasthttp.MethodGet, "/collections/{c}/vectors/{id}", s.getVector)
 	rows(fasthttp.MethodPost, "/collections/{c}/vectors/scroll", s.scrollVectors)
 	rows(fasthttp.MethodPost, "/collections/{c}/vectors/count", s.countVectors)
+	rows(fasthttp.MethodPost, "/collections/{c}/facet", s.facetVectors)
 	rows(fasthttp.MethodPost, "/collections/{c}/search", s.searchOne)
 	rows(fasthttp.MethodPost, "/collections/{c}/search/batch", s.searchBatch)
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/warm", s.warmCollection)

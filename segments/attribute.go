@@ -3,6 +3,7 @@ package segments
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -17,6 +18,7 @@ type Attribute struct {
 	*attributes.Path
 	reader *Reader
 	fences *attributes.Fences
+	blocks map[int][]byte // those at hand, of Preload
 }
 
 // Attribute returns what the segment has of a key: nil if no row has anything
@@ -40,7 +42,7 @@ func (r *Reader) Attribute(ctx context.Context, key columns.Key) (a *Attribute, 
 	if err != nil {
 		return nil, false, r.attributeError(err)
 	}
-	return &Attribute{p, r, fences}, true, nil
+	return &Attribute{Path: p, reader: r, fences: fences}, true, nil
 }
 
 // ScalarSpan has the keys of all booleans, numbers and strings that are kept.
@@ -80,9 +82,14 @@ func (a *Attribute) eachOf(ctx context.Context, first, count int, span columns.S
 	for i := range places {
 		places[i] = a.fences.Block(first + i)
 	}
-	got, err := blob.ReadRanges(ctx, a.reader.ranges, a.reader.places(places, blob.Column))
-	if err != nil {
-		return false, a.reader.attributeError(err)
+	got := make([][]byte, count)
+	for i := range got {
+		got[i] = a.blocks[first+i]
+	}
+	if got[0] == nil {
+		if got, err = blob.ReadRanges(ctx, a.reader.ranges, a.reader.places(places, blob.Column)); err != nil {
+			return false, a.reader.attributeError(err)
+		}
 	}
 	if descending {
 		slices.Reverse(got)
@@ -137,4 +144,43 @@ func (a *Attribute) In(ctx context.Context, span columns.Span) (*roaring.Bitmap,
 		}
 	}
 	return out, nil
+}
+
+// preloadBytes is how much Preload reads at most.
+const preloadBytes = 16 << 20
+
+// Preload reads all values of some attributes of a view, in one round. Where they
+// are too many it reads none, and they are read as they are asked for. Nil
+// attributes have none.
+func (v *View) Preload(ctx context.Context, all []*Attribute) error {
+	var ranges []blob.Range
+	size := 0
+	for _, a := range all {
+		if a == nil {
+			continue
+		}
+		places := make([]attributes.Place, a.fences.Len())
+		for i := range places {
+			places[i] = a.fences.Block(i)
+			size += places[i].Length
+		}
+		ranges = append(ranges, a.reader.places(places, blob.Column)...)
+	}
+	if size > preloadBytes || len(ranges) == 0 {
+		return nil
+	}
+	got, err := blob.ReadRanges(ctx, v.ranges, ranges)
+	if err != nil {
+		return fmt.Errorf("read attributes: %w", err)
+	}
+	for _, a := range all {
+		if a == nil {
+			continue
+		}
+		a.blocks = make(map[int][]byte, a.fences.Len())
+		for i := range a.fences.Len() {
+			a.blocks[i], got = got[0], got[1:]
+		}
+	}
+	return nil
 }

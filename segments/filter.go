@@ -239,44 +239,11 @@ func (r *Reader) look(ctx context.Context, f *columns.Filter, certain, possible 
 	if open.IsEmpty() {
 		return certain, nil
 	}
-	if n := open.GetCardinality(); n*pickOneIn <= uint64(r.Rows()) {
-		return certain, r.pick(ctx, f, open, certain)
-	}
-	err := r.Scan(ctx, 0, r.Rows(), columnsOf(f), func(first uint32, rows []columns.Row) error {
-		for i, row := range rows {
-			if o := first + uint32(i); open.Contains(o) && f.Match(row.ID, row.Metadata) {
-				certain.Add(o)
-			}
+	return certain, r.EachOf(ctx, open, columnsOf(f), func(ordinal uint32, row columns.Row) {
+		if f.Match(row.ID, row.Metadata) {
+			certain.Add(ordinal)
 		}
-		return ctx.Err()
 	})
-	return certain, err
-}
-
-// pickOneIn: fewer open rows than one in so many are read one by one. A page holds
-// hundreds of rows, so it has to be few for that to read less.
-const pickOneIn = 64
-
-// pickRows is how many rows are read at a time.
-const pickRows = 4096
-
-func (r *Reader) pick(ctx context.Context, f *columns.Filter, open, matching *roaring.Bitmap) error {
-	for part := range slices.Chunk(open.ToArray(), pickRows) {
-		rows, err := r.RowsAt(ctx, part, columnsOf(f))
-		if err != nil {
-			return err
-		}
-		for i, o := range part {
-			id := ""
-			if rows.IDs != nil {
-				id = rows.IDs[i]
-			}
-			if f.Match(id, rows.Metadata[i]) {
-				matching.Add(o)
-			}
-		}
-	}
-	return nil
 }
 
 // columnsOf are those that a filter looks at, of rows that it looks at.
@@ -285,4 +252,48 @@ func columnsOf(f *columns.Filter) columns.Projection {
 		return columns.ProjectMetadata | columns.ProjectID
 	}
 	return columns.ProjectMetadata
+}
+
+// pickOneIn: fewer rows than one in so many are read one by one. A page holds
+// hundreds of rows, so it has to be few for that to read less.
+const pickOneIn = 64
+
+// pickRows is how many rows are read at a time.
+const pickRows = 4096
+
+// EachOf hands some rows to fn, in order, with their ids and metadata as far as
+// asked for: a few are picked, many are scanned for. What a row refers to is valid
+// until fn returns, but for the id.
+func (r *Reader) EachOf(ctx context.Context, rows *roaring.Bitmap, want columns.Projection, fn func(ordinal uint32, row columns.Row)) error {
+	if rows.GetCardinality()*pickOneIn <= uint64(r.Rows()) {
+		return r.pick(ctx, rows, want, fn)
+	}
+	return r.Scan(ctx, 0, r.Rows(), want, func(first uint32, batch []columns.Row) error {
+		for i, row := range batch {
+			if o := first + uint32(i); rows.Contains(o) {
+				fn(o, row)
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+func (r *Reader) pick(ctx context.Context, rows *roaring.Bitmap, want columns.Projection, fn func(ordinal uint32, row columns.Row)) error {
+	for part := range slices.Chunk(rows.ToArray(), pickRows) {
+		read, err := r.RowsAt(ctx, part, want)
+		if err != nil {
+			return err
+		}
+		for i, o := range part {
+			var row columns.Row
+			if read.IDs != nil {
+				row.ID = read.IDs[i]
+			}
+			if read.Metadata != nil {
+				row.Metadata = read.Metadata[i]
+			}
+			fn(o, row)
+		}
+	}
+	return nil
 }
