@@ -45,7 +45,8 @@ func TestRoutes(t *testing.T) {
 	}
 	reads := []string{
 		"GET /api/v1/collections/{c}/vectors/{id}",
-		"POST /api/v1/collections/{c}/recall", "POST /api/v1/collections/{c}/search", "POST /api/v1/collections/{c}/search/batch",
+		"POST /api/v1/collections/{c}/facet", "POST /api/v1/collections/{c}/recall",
+		"POST /api/v1/collections/{c}/search", "POST /api/v1/collections/{c}/search/batch",
 		"POST /api/v1/collections/{c}/vectors/count", "POST /api/v1/collections/{c}/vectors/scroll", "POST /api/v1/collections/{c}/warm",
 	}
 	if !slices.Equal(extra, reads) {

@@ -151,6 +151,10 @@ func good(b *bench) {
 		{"POST", films + "/recall", `{"as_of": 2}`, "", 200, ""},
 		{"POST", films + "/search/batch", `{"searches": [{"id": "alien", "explain": true}, {"vector": [0,0,0,1], "consistency": "eventual"}]}`, "", 200, ""},
 		{"POST", films + "/vectors/scroll", `{"filter": {}, "limit": 1, "cursor": "YQ", "include": ["metadata", "vector", "version"], "consistency": "latest", "token": "1.1"}`, "", 200, ""},
+		{"POST", films + "/vectors/scroll", `{"order_by": {"key": "year", "direction": "desc"}, "limit": 1}`, "", 200, ""},
+		{"POST", films + "/vectors/scroll", `{"order_by": "a[].b", "limit": 1}`, "", 200, ""},
+		{"POST", films + "/facet", `{"key": "genres", "limit": 2, "filter": {}, "consistency": "latest", "token": "1.1"}`, "", 200, ""},
+		{"POST", films + "/facet", `{"key": "year", "as_of": 2}`, "", 200, ""},
 		{"GET", "/health", "", "", 200, ""}, {"GET", "/api/v1/health", "", "", 200, ""},
 		{"GET", "/livez", "", "", 200, ""}, {"GET", "/readyz", "", "", 200, ""},
 		{"GET", "/metrics", "", "", 200, ""}, {"GET", "/metrics", "", "Accept: application/openmetrics-text", 200, ""},
@@ -224,6 +228,10 @@ func bad(b *bench) {
 		{"POST", vectors + "/scroll", `{"limit": 0}`, "", 422, "out_of_range"},
 		{"POST", vectors + "/scroll", `{"cursor": "!"}`, "", 422, "invalid_cursor"},
 		{"POST", vectors + "/scroll", `{"include": ["x"]}`, "", 422, "unknown_include"},
+		{"POST", vectors + "/scroll", `{"order_by": "a..b"}`, "", 422, "invalid_key"},
+		{"POST", vectors + "/scroll", `{"order_by": {"key": "a", "direction": "up"}}`, "", 422, "unknown_direction"},
+		{"POST", films + "/facet", `{"key": "a."}`, "", 422, "invalid_key"},
+		{"POST", films + "/facet", `{"key": "a", "limit": 0}`, "", 422, "out_of_range"},
 		{"POST", search, `{}`, "", 422, "vector_or_id"},
 		{"POST", search, `{"vector": [1]}`, "", 422, "dimension_mismatch"},
 		{"POST", search, `{"id": "nobody"}`, "", 404, "vector_not_found"},
@@ -329,6 +337,8 @@ func withoutBody(op *operation, path string) call {
 		c.status, c.code = 202, ""
 	case "createSnapshot":
 		c.status, c.code = 201, ""
+	case "facet":
+		c.status, c.code = 422, "invalid_key"
 	case "search":
 		c.status, c.code = 422, "vector_or_id"
 	case "searchBatch":
