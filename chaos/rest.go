@@ -150,15 +150,22 @@ func (r Row) content() string {
 
 // Collection is how a collection describes itself.
 type Collection struct {
-	ID              string    `json:"collection_id"`
-	Name            string    `json:"name"`
-	Dimension       int       `json:"dimension"`
-	Metric          string    `json:"metric"`
-	VectorCount     int       `json:"vector_count"`
-	UnindexedCount  int       `json:"unindexed_count"`
-	SegmentCount    int       `json:"segment_count"`
-	SizeBytes       int64     `json:"size_bytes"`
-	Tier            string    `json:"tier"`
+	ID             string `json:"collection_id"`
+	Name           string `json:"name"`
+	Dimension      int    `json:"dimension"`
+	Metric         string `json:"metric"`
+	VectorCount    int    `json:"vector_count"`
+	UnindexedCount int    `json:"unindexed_count"`
+	SegmentCount   int    `json:"segment_count"`
+	SizeBytes      int64  `json:"size_bytes"`
+	Tier           string `json:"tier"`
+	ResidentBytes  int64  `json:"resident_bytes"`
+	Placement      *struct {
+		Tier      string    `json:"tier"`
+		Pinned    bool      `json:"pinned"`
+		Since     time.Time `json:"since"`
+		Condition string    `json:"condition"`
+	} `json:"placement"`
 	ManifestVersion uint64    `json:"manifest_version"`
 	Seq             uint64    `json:"seq"`
 	CreatedAt       time.Time `json:"created_at"`

@@ -30,7 +30,7 @@ const (
 	lookAfter   = 5 * time.Second
 	looksAtOnce = 8
 	// listEvery is how often collections that nobody asked for are looked for.
-	listEvery = 30 * time.Second
+	listEvery = 10 * time.Second
 	// lookTimeout bounds both.
 	lookTimeout = 5 * time.Second
 )
