@@ -1,7 +1,6 @@
 package query
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -11,46 +10,9 @@ import (
 	"testing"
 
 	"github.com/akidb/akidb/internal/memtable"
-	"github.com/akidb/akidb/segments"
-	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/columns"
 	"github.com/akidb/akidb/segments/ivfpq"
-	"github.com/akidb/akidb/segments/manifest"
 )
-
-// compact merges all segments into one without the rows that are gone.
-func (w *testWriter) compact() {
-	w.t.Helper()
-	ctx := w.t.Context()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	view, err := segments.OpenView(ctx, blob.Direct(w.store), w.log.Snapshot(), nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	rows := &segments.Rows{}
-	for _, seg := range view.Segments {
-		err := seg.Scan(ctx, 0, seg.Rows(), columns.ProjectAll, func(first uint32, batch []columns.Row) error {
-			for i, row := range batch {
-				if seg.Deleted == nil || !seg.Deleted.Contains(first+uint32(i)) {
-					row.Metadata = bytes.Clone(row.Metadata)
-					rows.Append(row)
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	w.commit(func(next *manifest.Snapshot) {
-		next.Segments = nil
-		if rows.Len() > 0 {
-			next.Segments = []manifest.Segment{w.build(ctx, rows)}
-			next.Quantizers = w.quantizers
-		}
-	})
-}
 
 // scalar is a value of a key as the oracles see it: decoded, without sort keys.
 type scalar struct {

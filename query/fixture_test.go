@@ -278,7 +278,13 @@ func (w *testWriter) compact() {
 			w.t.Fatal(err)
 		}
 	}
-	w.commit(func(next *manifest.Snapshot) { next.Segments = []manifest.Segment{w.build(ctx, rows)} })
+	w.commit(func(next *manifest.Snapshot) {
+		next.Segments = nil
+		if rows.Len() > 0 {
+			next.Segments = []manifest.Segment{w.build(ctx, rows)}
+			next.Quantizers = w.quantizers
+		}
+	})
 }
 
 func (w *testWriter) commit(edit func(*manifest.Snapshot)) {
