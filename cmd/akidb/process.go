@@ -71,7 +71,7 @@ func openProcess(ctx context.Context, cfg *config.Resolved, stdout, stderr io.Wr
 	}{
 		{"http-addr", cfg.HTTPAddr, &p.http}, {"grpc-addr", cfg.GRPCAddr, &p.grpc}, {"admin-addr", cfg.AdminAddr, &p.admin},
 	} {
-		if *l.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", l.addr); err != nil {
+		if *l.listener, err = httpapi.Listen(ctx, l.addr); err != nil {
 			p.close()
 			return nil, fmt.Errorf("open %s: %w", l.name, err)
 		}

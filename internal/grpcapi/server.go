@@ -143,6 +143,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	}
 	s.health.Shutdown() // watchers learn it before their connection goes
 	s.beginDrain()
+	httpapi.StopAccepting(context.WithoutCancel(ctx), ln)
 	stopNow := time.AfterFunc(s.cfg.ShutdownGrace, s.grpc.Stop)
 	defer stopNow.Stop()
 	s.grpc.GracefulStop()

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -38,29 +37,4 @@ func (c *lingeringConn) Close() error {
 		}
 	}
 	return c.Conn.Close()
-}
-
-// announcingListener closes began when it is first asked for a connection, and
-// counts those that are open. It may be closed twice: by the drain, and by the
-// server afterwards.
-type announcingListener struct {
-	net.Listener
-	once, closed sync.Once
-	began        chan struct{}
-	open         atomic.Int64
-}
-
-func (l *announcingListener) Accept() (net.Conn, error) {
-	l.once.Do(func() { close(l.began) })
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.open.Add(1)
-	return &lingeringConn{Conn: c, closed: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
-}
-
-func (l *announcingListener) Close() (err error) {
-	l.closed.Do(func() { err = l.Listener.Close() })
-	return err
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ type Config struct {
 	// ReadTimeout bounds reading one whole request, IdleTimeout waiting for the
 	// next on a kept-alive connection. 0 means 5 min and 2 min.
 	ReadTimeout, IdleTimeout time.Duration
+	// Connections is how many may be open at once; each holds some 32 KiB. One
+	// too many is told so and closed. 0 means 8192.
+	Connections int
 	// NewID makes ids for requests that bring none. Nil means ULIDs.
 	NewID func() string
 	// Now is the clock of the access log and the duration histogram. Nil means
@@ -49,6 +53,9 @@ func (c Config) Validate() error {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("http: %s is %v, want at least 0", name, d))
 		}
+	}
+	if c.Connections < 0 {
+		errs = append(errs, fmt.Errorf("http: connections are %d, want at least 0", c.Connections))
 	}
 	return errors.Join(append(errs, c.Limits.WithDefaults().Validate())...)
 }
@@ -67,6 +74,7 @@ func (c Config) withDefaults() Config {
 		c.Now = time.Now
 	}
 	c.Limits = c.Limits.WithDefaults()
+	c.Connections = cmp.Or(c.Connections, 8192)
 	c.ShutdownGrace = orDefault(c.ShutdownGrace, 30*time.Second)
 	c.ReadTimeout = orDefault(c.ReadTimeout, 5*time.Minute)
 	c.IdleTimeout = orDefault(c.IdleTimeout, 2*time.Minute)
@@ -121,6 +129,7 @@ func NewServer(cfg Config, h Handler) (*Server, error) {
 		ReadBufferSize:               16 << 10, // also the most a request's headers may take
 		ReadTimeout:                  s.cfg.ReadTimeout,
 		IdleTimeout:                  s.cfg.IdleTimeout,
+		Concurrency:                  2 * s.cfg.Connections, // the listener sees to it
 	}
 	return s, nil
 }
@@ -132,7 +141,13 @@ func NewServer(cfg Config, h Handler) (*Server, error) {
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer s.giveUp()
 	served := make(chan error, 1)
-	accepting := &announcingListener{Listener: ln, began: make(chan struct{})}
+	accepting := &announcingListener{
+		Listener: ln, began: make(chan struct{}), most: int64(s.cfg.Connections), leaving: make(chan struct{}, turnAwayAtOnce),
+		turnedAway: func() string {
+			s.metrics.requests.WithLabelValues("OTHER", "unmatched", "503").Inc()
+			return s.cfg.NewID()
+		},
+	}
 	go func() { served <- s.http.Serve(accepting) }()
 	select {
 	case err := <-served:
@@ -158,15 +173,16 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 // server drains.
 const goodbye = time.Second
 
-// sayGoodbye accepts nobody new and has clients that are in the middle of
+// sayGoodbye accepts who has connected and nobody new, and has clients that are in the middle of
 // something leave by themselves: their next answer says that the connection
 // closes. Closing idle connections at once would reset the requests that are on
 // their way over them.
 func (s *Server) sayGoodbye(ctx context.Context, ln *announcingListener) {
-	_ = ln.Close()
 	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()
+	StopAccepting(ctx, ln.Listener)
+	_ = ln.Close()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for ln.open.Load() > 0 {
