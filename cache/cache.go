@@ -1,7 +1,10 @@
 // Package cache is a blob reader over a blob reader: it keeps verified ranges
-// of immutable objects in memory.
+// of immutable objects in memory and on the local disk.
 //
-//	ReadRange ──► shelf (RAM) ──► flight: one read for all who want it ──► store
+//	ReadRange ──► ram ──► disk ──► flight ──► store
+//	               ▲       │ ▲       │ one read for all who want it, hedged if it is slow
+//	               └───────┘ └───────┤
+//	               └─────────────────┘ what was read and verified goes up again
 //
 // What it promises:
 //
@@ -9,8 +12,9 @@
 //     changes, so nothing is ever invalidated, and a block that was admitted is
 //     right for ever. It is admitted only after its checksum was verified.
 //   - The cache may drop anything at any time and never fails by itself: every
-//     error is the store's, the checksum's or the caller's context's. So there
-//     is no method that could report that the cache is ill; ask Stats.
+//     error is the store's, the checksum's or the caller's context's. A disk that
+//     is full, broken or gone is a miss. So there is no method that could report
+//     that the cache is ill; ask Stats.
 //   - A range that many want at once is read once. The read goes on as long as
 //     one of them still wants it, whoever asked first.
 //   - Ranges that are asked for together and lie close together are read
@@ -46,6 +50,8 @@ type Config struct {
 	SpanBytes int64
 	// Reads is how many reads of the store may be under way. 0 means 64.
 	Reads int
+	// Disk is the local-disk tier; the zero value has none.
+	Disk DiskConfig
 }
 
 func (c Config) withDefaults() Config {
@@ -77,6 +83,9 @@ func (c Config) Validate() error {
 	check("GapBytes", c.GapBytes, -1)
 	check("SpanBytes", c.SpanBytes, 0)
 	check("Reads", int64(c.Reads), 0)
+	if c.Disk.Dir != "" && c.Disk.slabBytes == 0 {
+		check("Disk.Bytes", c.Disk.Bytes, leastDiskBytes)
+	}
 	return errors.Join(errs...)
 }
 
@@ -86,6 +95,7 @@ type Cache struct {
 	config Config
 	store  blob.Store
 	ram    *ram
+	disk   *disk               // nil without a directory
 	slots  *semaphore.Weighted // of reads of the store
 	count  counters
 
@@ -96,8 +106,14 @@ type Cache struct {
 
 var _ blob.RangeReader = (*Cache)(nil)
 
-// New returns an empty cache over store. It must be closed.
+// New returns a cache over store, with what an earlier process left in the
+// directory for the disk tier. A directory that cannot be used is reported to
+// the logger and by Stats, and the cache does without. It must be closed.
 func New(config Config, store blob.Store) (*Cache, error) {
+	return open(config, store, osDir(config.Disk.Dir))
+}
+
+func open(config Config, store blob.Store, fs diskFS) (*Cache, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
@@ -112,6 +128,13 @@ func New(config Config, store blob.Store) (*Cache, error) {
 	if c.ram, err = newRAM(config, &c.count, time.Now); err != nil {
 		return nil, fmt.Errorf("new cache of %d bytes: %w", config.Bytes, err)
 	}
+	if config.Disk.Dir != "" {
+		c.disk = openDisk(config.Disk, fs, &c.count)
+		select {
+		case <-c.disk.scanned:
+		case <-time.After(diskPatience):
+		}
+	}
 	return c, nil
 }
 
@@ -119,6 +142,9 @@ func New(config Config, store blob.Store) (*Cache, error) {
 // notice it; none may be under way that is still wanted, and none may follow.
 func (c *Cache) Close() {
 	c.jobs.Wait()
+	if c.disk != nil {
+		c.disk.close()
+	}
 	c.ram.close()
 }
 
@@ -126,7 +152,7 @@ func (c *Cache) Close() {
 // and with other callers: nobody may write to them.
 func (c *Cache) ReadRange(ctx context.Context, r blob.Range) ([]byte, error) {
 	if b, ok := c.ram.get(r); ok {
-		c.count.hit(UsageOf(ctx), r)
+		c.hit(UsageOf(ctx), r, b)
 		return b, nil
 	}
 	bs, err := c.readRanges(ctx, []blob.Range{r}, false)
@@ -164,12 +190,13 @@ func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][
 		if look {
 			var ok bool
 			if out[i], ok = c.ram.get(r); ok {
-				c.count.hit(usage, r)
+				c.hit(usage, r, out[i])
 				continue
 			}
 		}
 		missing = append(missing, i)
 	}
+	missing = c.fromDisk(ctx, usage, rs, missing, out)
 	if len(missing) == 0 {
 		return out, nil
 	}
@@ -199,4 +226,33 @@ func (c *Cache) readRanges(ctx context.Context, rs []blob.Range, look bool) ([][
 		out[missing[n]] = f.bytes
 	}
 	return out, nil
+}
+
+// fromDisk fills in those of rs[missing] that are on the disk and returns the
+// others.
+func (c *Cache) fromDisk(ctx context.Context, usage *Usage, rs []blob.Range, missing []int, out [][]byte) []int {
+	if c.disk == nil || len(missing) == 0 {
+		return missing
+	}
+	still := c.disk.getAll(ctx, rs, missing, out)
+	if len(still) == len(missing) {
+		return missing
+	}
+	for _, i := range missing {
+		if out[i] != nil {
+			c.count.diskHit(usage, rs[i])
+			c.ram.put(rs[i], out[i])
+		}
+	}
+	return still
+}
+
+// hit counts a range that was in memory. Every so often the disk is told: what
+// is never asked of it because it is in memory all the time has to be there
+// when the next process starts.
+func (c *Cache) hit(usage *Usage, r blob.Range, b []byte) {
+	const tellDiskEvery = 61 // a prime, so that it is not the same block of every query
+	if c.count.hit(usage, r)%tellDiskEvery == 0 && c.disk != nil {
+		c.disk.touch(r, b)
+	}
 }

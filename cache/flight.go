@@ -210,6 +210,9 @@ func (c *Cache) read(j *job, key string, off int64, dst []byte) error {
 func (c *Cache) land(f *flight, b []byte, err error) {
 	if err == nil {
 		c.ram.put(f.of, b)
+		if c.disk != nil {
+			c.disk.put(f.of, b)
+		}
 	}
 	f.bytes, f.err = b, err
 	c.mu.Lock()

@@ -12,7 +12,9 @@ import (
 type Usage struct {
 	Hits       atomic.Int64 // ranges found in memory
 	HitBytes   atomic.Int64
-	Misses     atomic.Int64 // ranges not found
+	DiskHits   atomic.Int64 // ranges found on the local disk
+	DiskBytes  atomic.Int64
+	Misses     atomic.Int64 // ranges found in neither
 	Joined     atomic.Int64 // of those, the ones somebody was already reading
 	StoreGets  atomic.Int64 // reads of the store this caller began
 	StoreBytes atomic.Int64 // that they asked for, gaps included
@@ -67,9 +69,9 @@ func (u *Usage) Beside(hits, misses, joined, gets, bytes, rounds int64) {
 	raise(&u.Rounds, rounds)
 }
 
-// HitRatio is the part of the ranges that was in memory, 1 if none was asked for.
+// HitRatio is the part of the ranges that was in memory or on the disk, 1 if none was asked for.
 func (u *Usage) HitRatio() float64 {
-	hits, misses := u.Hits.Load(), u.Misses.Load()
+	hits, misses := u.Hits.Load()+u.DiskHits.Load(), u.Misses.Load()
 	if hits+misses == 0 {
 		return 1
 	}
@@ -93,7 +95,9 @@ func UsageOf(ctx context.Context) *Usage {
 // Stats is what the cache has done since it was made, and what it holds now.
 type Stats struct {
 	Hits       int64 // ranges found in memory
-	Misses     int64 // ranges not found
+	DiskHits   int64 // ranges found on the local disk
+	DiskBytes  int64 // that those have
+	Misses     int64 // ranges found in neither
 	Joined     int64 // of those, the ones somebody was already reading
 	StoreGets  int64 // reads of the store
 	StoreBytes int64 // that they asked for, gaps included
@@ -104,18 +108,43 @@ type Stats struct {
 	Bytes      int64 // kept in memory now, what it costs to keep them included
 	// RoleBytes are the same by role, with those that wait for admission.
 	RoleBytes [blob.RoleCount]int64
+	Disk      DiskStats
+}
+
+// DiskStats is what the disk tier has done and holds.
+type DiskStats struct {
+	State        string // "on", "read-only", "off", or "" when there is none
+	Bytes        int64  // of its files
+	Blocks       int64  // that can be found
+	Written      int64  // blocks
+	WrittenBytes int64
+	Rejections   int64 // blocks not written: not asked for often enough, or the queue was full
+	Evictions    int64 // blocks dropped for others
+	Corrupt      int64 // blocks, gaps and files that were not what they should be
+	Errors       int64 // of the file system
 }
 
 // counters are the Stats that are counted along the way.
 type counters struct {
 	Usage
 	corrupt, evictions, rejections, inflight atomic.Int64
+
+	diskWrites, diskWrittenBytes, diskRejections, diskEvictions, diskCorrupt, diskErrors atomic.Int64
 }
 
-func (c *counters) hit(u *Usage, r blob.Range) {
-	for _, u := range both(c, u) {
+func (c *counters) hit(u *Usage, r blob.Range) (hits int64) {
+	if u != nil {
 		u.Hits.Add(1)
 		u.HitBytes.Add(int64(r.Length))
+	}
+	c.HitBytes.Add(int64(r.Length))
+	return c.Hits.Add(1)
+}
+
+func (c *counters) diskHit(u *Usage, r blob.Range) {
+	for _, u := range both(c, u) {
+		u.DiskHits.Add(1)
+		u.DiskBytes.Add(int64(r.Length))
 	}
 }
 
@@ -143,8 +172,10 @@ func both(c *counters, u *Usage) []*Usage {
 
 // Stats returns the counters, each exact, read one after the other.
 func (c *Cache) Stats() Stats {
-	return Stats{
+	s := Stats{
 		Hits:       c.count.Hits.Load(),
+		DiskHits:   c.count.DiskHits.Load(),
+		DiskBytes:  c.count.DiskBytes.Load(),
 		Misses:     c.count.Misses.Load(),
 		Joined:     c.count.Joined.Load(),
 		StoreGets:  c.count.StoreGets.Load(),
@@ -156,4 +187,16 @@ func (c *Cache) Stats() Stats {
 		Bytes:      c.ram.used(),
 		RoleBytes:  c.ram.byRole(),
 	}
+	if c.disk != nil {
+		s.Disk = DiskStats{
+			Written:      c.count.diskWrites.Load(),
+			WrittenBytes: c.count.diskWrittenBytes.Load(),
+			Rejections:   c.count.diskRejections.Load(),
+			Evictions:    c.count.diskEvictions.Load(),
+			Corrupt:      c.count.diskCorrupt.Load(),
+			Errors:       c.count.diskErrors.Load(),
+		}
+		s.Disk.Blocks, s.Disk.Bytes, s.Disk.State = c.disk.stats()
+	}
+	return s
 }
