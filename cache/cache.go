@@ -50,6 +50,10 @@ type Config struct {
 	SpanBytes int64
 	// Reads is how many reads of the store may be under way. 0 means 64.
 	Reads int
+	// HedgeFloor is how long a read of the store may take before a second one is
+	// sent after it, however fast others are. 0 means that none ever is, as
+	// suits a store on a local disk.
+	HedgeFloor time.Duration
 	// Disk is the local-disk tier; the zero value has none.
 	Disk DiskConfig
 }
@@ -83,6 +87,7 @@ func (c Config) Validate() error {
 	check("GapBytes", c.GapBytes, -1)
 	check("SpanBytes", c.SpanBytes, 0)
 	check("Reads", int64(c.Reads), 0)
+	check("HedgeFloor", int64(c.HedgeFloor), 0)
 	if c.Disk.Dir != "" && c.Disk.slabBytes == 0 {
 		check("Disk.Bytes", c.Disk.Bytes, leastDiskBytes)
 	}
@@ -97,6 +102,7 @@ type Cache struct {
 	ram    *ram
 	disk   *disk               // nil without a directory
 	slots  *semaphore.Weighted // of reads of the store
+	hedge  hedge
 	count  counters
 
 	mu      sync.Mutex
@@ -123,6 +129,7 @@ func open(config Config, store blob.Store, fs diskFS) (*Cache, error) {
 		store:   store,
 		slots:   semaphore.NewWeighted(int64(config.Reads)),
 		flights: map[blob.Range]*flight{},
+		hedge:   hedge{floor: config.HedgeFloor},
 	}
 	var err error
 	if c.ram, err = newRAM(config, &c.count, time.Now); err != nil {

@@ -91,10 +91,10 @@ func mustRead(t *testing.T, c *Cache, r blob.Range, want []byte) {
 }
 
 func TestValidate(t *testing.T) {
-	bad := Config{Bytes: -1, BlockBytes: -1, GapBytes: -2, SpanBytes: -1, Reads: -1}
+	bad := Config{Bytes: -1, BlockBytes: -1, GapBytes: -2, SpanBytes: -1, Reads: -1, HedgeFloor: -1, Disk: DiskConfig{Dir: "d", Bytes: 1}}
 	_, err := New(bad, memblob.New())
-	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 5 {
-		t.Errorf("got %v, want five problems", err)
+	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 7 {
+		t.Errorf("got %v, want seven problems", err)
 	}
 }
 

@@ -137,8 +137,6 @@ func (c *Cache) run(j *job) {
 		return
 	}
 	defer c.slots.Release(1)
-	c.count.inflight.Add(1)
-	defer c.count.inflight.Add(-1)
 	if len(j.flights) > 1 {
 		c.readSpan(j)
 		return
@@ -156,8 +154,7 @@ func (c *Cache) readSpan(j *job) {
 	for _, f := range j.flights {
 		end = max(end, endOf(f.of))
 	}
-	span := make([]byte, end-start)
-	err := c.read(j, j.flights[0].of.Key, start, span)
+	span, err := c.fetch(j, j.flights[0].of.Key, start, int(end-start))
 	for _, f := range j.flights {
 		if err != nil {
 			if errors.Is(err, blob.ErrUnavailable) || j.ctx.Err() != nil {
@@ -185,11 +182,11 @@ func (c *Cache) readSpan(j *job) {
 // believed only in the last of several tries.
 func (c *Cache) readVerified(j *job, r blob.Range, tries int) ([]byte, error) {
 	for {
-		b := make([]byte, r.Length)
-		if err := c.read(j, r.Key, r.Offset, b); err != nil {
+		b, err := c.fetch(j, r.Key, r.Offset, r.Length)
+		if err != nil {
 			return nil, err
 		}
-		err := r.Verify(b)
+		err = r.Verify(b)
 		if err == nil {
 			return b, nil
 		}
@@ -198,11 +195,6 @@ func (c *Cache) readVerified(j *job, r blob.Range, tries int) ([]byte, error) {
 			return nil, err
 		}
 	}
-}
-
-func (c *Cache) read(j *job, key string, off int64, dst []byte) error {
-	c.count.read(j.usage, len(dst))
-	return c.store.ReadRange(j.ctx, key, off, dst)
 }
 
 // land hands the outcome to everybody who waits. The block is offered to

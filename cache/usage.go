@@ -16,8 +16,10 @@ type Usage struct {
 	DiskBytes  atomic.Int64
 	Misses     atomic.Int64 // ranges found in neither
 	Joined     atomic.Int64 // of those, the ones somebody was already reading
-	StoreGets  atomic.Int64 // reads of the store this caller began
+	StoreGets  atomic.Int64 // reads of the store this caller began, hedges included
 	StoreBytes atomic.Int64 // that they asked for, gaps included
+	Hedged     atomic.Int64 // reads of those that were slow, and sent a second time
+	HedgesWon  atomic.Int64 // of those, the ones whose second request was answered first
 
 	// Rounds is how many round trips to the store the caller's work took, one
 	// after the other: the most waits for the store of which each began after
@@ -59,14 +61,28 @@ func raise(a *atomic.Int64, n int64) {
 	}
 }
 
+// Taken is a Usage as of one moment, to be sent elsewhere.
+type Taken struct {
+	Hits, DiskHits, Misses, Joined, StoreGets, StoreBytes, Rounds int64
+}
+
+// Taken returns what was used so far.
+func (u *Usage) Taken() Taken {
+	return Taken{
+		Hits: u.Hits.Load(), DiskHits: u.DiskHits.Load(), Misses: u.Misses.Load(), Joined: u.Joined.Load(),
+		StoreGets: u.StoreGets.Load(), StoreBytes: u.StoreBytes.Load(), Rounds: u.Rounds.Load(),
+	}
+}
+
 // Beside adds what somebody else took for the caller's work, at the same time.
-func (u *Usage) Beside(hits, misses, joined, gets, bytes, rounds int64) {
-	u.Hits.Add(hits)
-	u.Misses.Add(misses)
-	u.Joined.Add(joined)
-	u.StoreGets.Add(gets)
-	u.StoreBytes.Add(bytes)
-	raise(&u.Rounds, rounds)
+func (u *Usage) Beside(t Taken) {
+	u.Hits.Add(t.Hits)
+	u.DiskHits.Add(t.DiskHits)
+	u.Misses.Add(t.Misses)
+	u.Joined.Add(t.Joined)
+	u.StoreGets.Add(t.StoreGets)
+	u.StoreBytes.Add(t.StoreBytes)
+	raise(&u.Rounds, t.Rounds)
 }
 
 // HitRatio is the part of the ranges that was in memory or on the disk, 1 if none was asked for.
@@ -99,8 +115,10 @@ type Stats struct {
 	DiskBytes  int64 // that those have
 	Misses     int64 // ranges found in neither
 	Joined     int64 // of those, the ones somebody was already reading
-	StoreGets  int64 // reads of the store
+	StoreGets  int64 // reads of the store, hedges included
 	StoreBytes int64 // that they asked for, gaps included
+	Hedged     int64 // reads of those that were slow, and sent a second time
+	HedgesWon  int64 // of those, the ones whose second request was answered first
 	Corrupt    int64 // checksums that did not match, healed ones included
 	Evictions  int64
 	Rejections int64 // blocks that were offered and not admitted
@@ -162,6 +180,18 @@ func (c *counters) read(u *Usage, size int) {
 	}
 }
 
+func (c *counters) hedged(u *Usage) {
+	for _, u := range both(c, u) {
+		u.Hedged.Add(1)
+	}
+}
+
+func (c *counters) hedgeWon(u *Usage) {
+	for _, u := range both(c, u) {
+		u.HedgesWon.Add(1)
+	}
+}
+
 // both is the cache's own usage and, if there is one, the caller's.
 func both(c *counters, u *Usage) []*Usage {
 	if u == nil {
@@ -180,6 +210,8 @@ func (c *Cache) Stats() Stats {
 		Joined:     c.count.Joined.Load(),
 		StoreGets:  c.count.StoreGets.Load(),
 		StoreBytes: c.count.StoreBytes.Load(),
+		Hedged:     c.count.Hedged.Load(),
+		HedgesWon:  c.count.HedgesWon.Load(),
 		Corrupt:    c.count.corrupt.Load(),
 		Evictions:  c.count.evictions.Load(),
 		Rejections: c.count.rejections.Load(),

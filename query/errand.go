@@ -186,10 +186,7 @@ func (s *Service) answerPod(ctx context.Context, id string, q *question) (*answe
 	if err != nil {
 		return nil, err
 	}
-	a := &answered{
-		dim: q.dim, hits: used.Hits.Load(), misses: used.Misses.Load(), joined: used.Joined.Load(),
-		gets: used.StoreGets.Load(), bytes: used.StoreBytes.Load(), rounds: used.Rounds.Load(),
-	}
+	a := &answered{dim: q.dim, took: used.Taken()}
 	for i, run := range runs {
 		if !searches[i].want.vector {
 			for j := range hits[i] {

@@ -347,7 +347,7 @@ func (f *fleet) here(ctx context.Context, st *state, e *errand, searches []searc
 // part is the answer as a part of the searches; what it took from the store is
 // added to used.
 func (a *answered) part(e *errand, took time.Duration, used *cache.Usage) *foundPart {
-	used.Beside(a.hits, a.misses, a.joined, a.gets, a.bytes, a.rounds)
+	used.Beside(a.took)
 	p := &foundPart{}
 	for _, f := range a.found {
 		p.hits, p.usages = append(p.hits, f.hits), append(p.usages, f.usage)

@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/akidb/akidb/cache"
 )
 
 // What pods say to each other about searches. Both messages end in their own
@@ -19,7 +21,7 @@ import (
 //	          · from memory alone u8 · dim u32 · count u32 · count × (segment id · masked rows)
 //	          · count u32 · count × search · crc32c u32
 //	search:   k u32 · target recall f32 · nprobe u32 · flags u8 · threshold f32 · filter · dim × f32
-//	answer:   "AKPA" · question's crc32c u32 · dim u32 · 6 × u64 of the cache's usage
+//	answer:   "AKPA" · question's crc32c u32 · dim u32 · 7 × u64 of the cache's usage
 //	          · count u32 · count × found · crc32c u32
 //	found:    4 × u64 of the search's usage · count u32 · count × (stage · µs, rounds, gets, bytes u64 · detail)
 //	          · count u32 · count × (distance f32 · id · version u64 · metadata · dimensions u32 · f32 …)
@@ -80,12 +82,7 @@ type askedSearch struct {
 type answered struct {
 	question uint32 // checksum of what was asked
 	dim      int
-	hits     int64 // of cache.Usage
-	misses   int64
-	joined   int64
-	gets     int64
-	bytes    int64
-	rounds   int64
+	took     cache.Taken
 	found    []foundOne
 }
 
@@ -181,7 +178,7 @@ func (a *answered) encode() []byte {
 	b := append([]byte(nil), answerMagic...)
 	b = le.AppendUint32(b, a.question)
 	b = le.AppendUint32(b, uint32(a.dim))
-	for _, n := range []int64{a.hits, a.misses, a.joined, a.gets, a.bytes, a.rounds} {
+	for _, n := range []int64{a.took.Hits, a.took.DiskHits, a.took.Misses, a.took.Joined, a.took.StoreGets, a.took.StoreBytes, a.took.Rounds} {
 		b = le.AppendUint64(b, uint64(n))
 	}
 	b = le.AppendUint32(b, uint32(len(a.found)))
@@ -218,7 +215,7 @@ func decodeAnswer(b []byte) (*answered, error) {
 		return nil, err
 	}
 	a := &answered{question: d.u32(), dim: d.dimension()}
-	for _, n := range []*int64{&a.hits, &a.misses, &a.joined, &a.gets, &a.bytes, &a.rounds} {
+	for _, n := range []*int64{&a.took.Hits, &a.took.DiskHits, &a.took.Misses, &a.took.Joined, &a.took.StoreGets, &a.took.StoreBytes, &a.took.Rounds} {
 		*n = d.tally()
 	}
 	for range d.each(40) {

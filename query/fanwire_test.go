@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/akidb/akidb/cache"
 )
 
 func someQuestion() *question {
@@ -22,7 +24,7 @@ func someQuestion() *question {
 
 func someAnswer() *answered {
 	return &answered{
-		question: 0xfeed, dim: 2, hits: 1, misses: 2, joined: 3, gets: 4, bytes: 5, rounds: 6,
+		question: 0xfeed, dim: 2, took: cache.Taken{Hits: 1, DiskHits: 7, Misses: 2, Joined: 3, StoreGets: 4, StoreBytes: 5, Rounds: 6},
 		found: []foundOne{
 			{
 				usage: usage{Segments: 1, ListsProbed: 2, CodesScanned: 3, Reranked: 4}, stages: []stage{{"scan", 1.234, reads{1, 2, 300}, "3 codes"}},

@@ -264,12 +264,16 @@ func results(a *ask, metric ivfpq.Metric, hits []hit) []Result {
 	return out
 }
 
-// tierOf says where a search found its data: hot when all of it was in memory.
+// tierOf says where a search found its data: hot when all of it was in memory,
+// cold when the store was waited for.
 func tierOf(u *cache.Usage) info.Tier {
-	if u.StoreGets.Load() == 0 && u.Joined.Load() == 0 {
-		return info.Hot
+	switch {
+	case u.StoreGets.Load() > 0 || u.Joined.Load() > 0:
+		return info.Cold
+	case u.DiskHits.Load() > 0:
+		return info.Warm
 	}
-	return info.Cold
+	return info.Hot
 }
 
 func (a *ask) mode() string {
