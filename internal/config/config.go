@@ -60,6 +60,8 @@ type Server struct {
 	WriterURL            *url.URL // nil: no writer to ask or forward to
 	WriterGRPCAddr       string   // host:port, "" where there is no writer
 	CacheBytes           int64    // of the RAM cache
+	DiskCacheDir         string   // absolute path; "": no disk cache
+	DiskCacheBytes       int64    // of the disk cache; 0 without one
 	Pprof                bool
 	OTLPEndpoint         string // "" exports no traces
 	LogLevel, LogFormat  string
@@ -86,6 +88,9 @@ type Sources struct {
 	ReadFile func(string) ([]byte, error)
 	// MemoryLimit is what percentages are of, in bytes. Nil means MemoryLimit().
 	MemoryLimit func() int64
+	// DiskSize is the size in bytes of the file system that a directory is on, or
+	// will be. Nil means DiskSize.
+	DiskSize func(dir string) (int64, error)
 	// WorkDir is what a relative data directory is relative to. "" means the
 	// process's working directory.
 	WorkDir string
@@ -113,6 +118,9 @@ func Load(role Role, src Sources) (*Resolved, error) {
 	if src.MemoryLimit == nil {
 		src.MemoryLimit = MemoryLimit
 	}
+	if src.DiskSize == nil {
+		src.DiskSize = DiskSize
+	}
 	if src.WorkDir == "" {
 		wd, err := os.Getwd()
 		if err != nil {
@@ -122,7 +130,7 @@ func Load(role Role, src Sources) (*Resolved, error) {
 	}
 	given, errs := src.layers()
 	r := &Resolved{Server: Server{Role: role}}
-	env := environment{role: role, memory: src.MemoryLimit, workDir: src.WorkDir}
+	env := environment{role: role, memory: src.MemoryLimit, disk: src.DiskSize, workDir: src.WorkDir}
 	failed := map[string]bool{}
 	for i := range keys {
 		k := &keys[i]

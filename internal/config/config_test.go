@@ -16,6 +16,12 @@ func sources(flags map[string]string, environ []string, toml string) Sources {
 	return Sources{
 		Flags: flags, Environ: environ, WorkDir: "/work",
 		MemoryLimit: func() int64 { return 1000 << 20 },
+		DiskSize: func(dir string) (int64, error) {
+			if dir != "/work/cache" {
+				return 0, fs.ErrPermission
+			}
+			return 10 << 30, nil
+		},
 		ReadFile: func(name string) ([]byte, error) {
 			if name != "akidb.toml" {
 				return nil, fs.ErrNotExist
@@ -206,6 +212,12 @@ func TestValues(t *testing.T) {
 		{Dev, "cache-bytes", "NaN%", "more than 0%"},
 		{Dev, "cache-bytes", "-1", "want a size"},
 		{Dev, "cache-bytes", "1024", "at least 1MiB"},
+		{Dev, "disk-cache-bytes", "1GiB", ""},
+		{Dev, "disk-cache-bytes", "5%", ""},
+		{Dev, "disk-cache-bytes", "1MiB", "at least 16MiB"},
+		{Dev, "disk-cache-bytes", "110%", "at most 100%"},
+		{Dev, "disk-cache-bytes", "much", "or a percentage of the file system"},
+		{Dev, "disk-cache-dir", "elsewhere", "permission denied"}, // of a share of it
 		{Dev, "auth", "maybe", "want off"},
 		{Dev, "otlp-endpoint", "collector:4317", ""},
 		{Dev, "otlp-endpoint", "https://collector:4317", ""},
@@ -228,6 +240,35 @@ func TestValues(t *testing.T) {
 		case c.wantProblem != "" && (err == nil || !strings.Contains(err.Error(), c.wantProblem)):
 			t.Errorf("%s %s=%q: got %v, want %q", c.role, c.name, c.text, err, c.wantProblem)
 		}
+	}
+}
+
+// The disk cache is a share of its file system, and none without a directory.
+func TestDiskCache(t *testing.T) {
+	for _, c := range []struct {
+		flags map[string]string
+		dir   string
+		bytes int64
+	}{
+		{nil, "", 0},
+		{map[string]string{"disk-cache-bytes": "1GiB"}, "", 0},
+		{map[string]string{"disk-cache-dir": "cache"}, "/work/cache", 5 << 30},
+		{map[string]string{"disk-cache-dir": "cache/", "disk-cache-bytes": "10%"}, "/work/cache", 1 << 30},
+		{map[string]string{"disk-cache-dir": "/anywhere", "disk-cache-bytes": "64MiB"}, "/anywhere", 64 << 20},
+	} {
+		r, err := Load(Dev, sources(c.flags, nil, ""))
+		if err != nil || r.DiskCacheDir != c.dir || r.DiskCacheBytes != c.bytes {
+			t.Errorf("%v: got %q of %d bytes, %v; want %q of %d", c.flags, r.DiskCacheDir, r.DiskCacheBytes, err, c.dir, c.bytes)
+		}
+	}
+	at := t.TempDir()
+	here, err := DiskSize(at)
+	below, errBelow := DiskSize(at + "/not/yet")
+	if err != nil || errBelow != nil || here != below || here <= 0 {
+		t.Errorf("got %d, %v and %d, %v for a directory in it", here, err, below, errBelow)
+	}
+	if _, err := DiskSize("/dev/null/x"); err == nil {
+		t.Error("a file has no directory in it")
 	}
 }
 

@@ -76,7 +76,7 @@ var keys = []Key{
 	{
 		Name: "data-dir", Arg: "DIR", def: always("./akidb-data"),
 		Help: "directory of the log, spill files and the embedded object store; used by one process at a time",
-		set:  setDataDir,
+		set:  directory(func(s *Server) *string { return &s.DataDir }),
 	},
 	{
 		Name: "store", Arg: "URL", Secret: true, def: always(""),
@@ -112,6 +112,16 @@ var keys = []Key{
 		Name: "cache-bytes", Arg: "SIZE", def: always("60%"), roles: servers,
 		Help: "size of the RAM cache: 512MiB, or a percentage of the memory limit",
 		set:  share(func(s *Server) *int64 { return &s.CacheBytes }, 1<<20), // below, a single posting list would not fit
+	},
+	{
+		Name: "disk-cache-dir", Arg: "DIR", def: always(""), roles: servers,
+		Help: "directory, of this process alone, for a cache on the local disk that outlives it; empty for none",
+		set:  optional(directory(func(s *Server) *string { return &s.DiskCacheDir })),
+	},
+	{
+		Name: "disk-cache-bytes", Arg: "SIZE", def: always("50%"), roles: servers,
+		Help: "size of the disk cache: 100GiB, or a percentage of the file system; a twentieth of that is left free in any case",
+		set:  setDiskCacheBytes,
 	},
 	{
 		Name: "auth", Arg: "off", def: always("off"), roles: servers,

@@ -104,6 +104,10 @@ func (r *Resolved) shown() []Value {
 			v.Text = strconv.FormatBool(b)
 		case v.Key.Name == "data-dir":
 			v.Text = r.DataDir
+		case v.Key.Name == "disk-cache-dir":
+			v.Text = r.DiskCacheDir
+		case v.Key.Name == "disk-cache-bytes" && r.DiskCacheDir != "":
+			v.Text = strconv.FormatInt(r.DiskCacheBytes, 10)
 		case v.Key.Name == "store" && v.Text == "":
 			v.Text = r.Store.String()
 		case v.Key.Name == "cache-bytes":

@@ -19,6 +19,7 @@ import (
 type environment struct {
 	role    Role
 	memory  func() int64
+	disk    func(dir string) (int64, error)
 	workDir string
 }
 
@@ -136,18 +137,9 @@ func FormatSize(n int64) string {
 // share is a size, or a percentage of the memory limit.
 func share(field func(*Server) *int64, least int64) setter {
 	return func(s *Server, text string, env environment) error {
-		var n int64
-		if percent, ok := strings.CutSuffix(text, "%"); ok {
-			p, err := strconv.ParseFloat(strings.TrimSpace(percent), 64)
-			if err != nil || !(p > 0 && p <= 100) {
-				return errors.New("want more than 0% and at most 100%")
-			}
-			n = int64(p / 100 * float64(env.memory()))
-		} else {
-			var err error
-			if n, err = ParseSize(text); err != nil {
-				return fmt.Errorf("%w, or a percentage of the memory limit such as 60%%", err)
-			}
+		n, err := shareOf(func() (int64, error) { return env.memory(), nil }, "the memory limit", text)
+		if err != nil {
+			return err
 		}
 		if n < least {
 			return fmt.Errorf("want at least %s", FormatSize(least))
@@ -155,6 +147,24 @@ func share(field func(*Server) *int64, least int64) setter {
 		*field(s) = n
 		return nil
 	}
+}
+
+// shareOf parses a size, or a percentage of a whole.
+func shareOf(whole func() (int64, error), of, text string) (int64, error) {
+	percent, ok := strings.CutSuffix(text, "%")
+	if !ok {
+		n, err := ParseSize(text)
+		if err != nil {
+			return 0, fmt.Errorf("%w, or a percentage of %s such as 60%%", err, of)
+		}
+		return n, nil
+	}
+	p, err := strconv.ParseFloat(strings.TrimSpace(percent), 64)
+	if err != nil || !(p > 0 && p <= 100) {
+		return 0, errors.New("want more than 0% and at most 100%")
+	}
+	n, err := whole()
+	return int64(p / 100 * float64(n)), err
 }
 
 func address(field func(*Server) *string) setter {
@@ -173,15 +183,40 @@ func address(field func(*Server) *string) setter {
 	}
 }
 
-func setDataDir(s *Server, text string, env environment) error {
-	if text == "" {
-		return errors.New("want a directory")
+func directory(field func(*Server) *string) setter {
+	return func(s *Server, text string, env environment) error {
+		if text == "" {
+			return errors.New("want a directory")
+		}
+		if !filepath.IsAbs(text) {
+			text = filepath.Join(env.workDir, text)
+		}
+		*field(s) = filepath.Clean(text)
+		return nil
 	}
-	if !filepath.IsAbs(text) {
-		text = filepath.Join(env.workDir, text)
+}
+
+// leastDiskCache is the least that is worth a directory.
+const leastDiskCache = 16 << 20
+
+// setDiskCacheBytes relies on disk-cache-dir standing before disk-cache-bytes in
+// the table. The share is of the whole file system, not of what is free: that
+// changes with what the cache holds itself.
+func setDiskCacheBytes(s *Server, text string, env environment) error {
+	whole := func() (int64, error) {
+		if s.DiskCacheDir == "" {
+			return 1 << 40, nil // of nothing; the text is checked all the same
+		}
+		return env.disk(s.DiskCacheDir)
 	}
-	s.DataDir = filepath.Clean(text)
-	return nil
+	n, err := shareOf(whole, "the file system", text)
+	if err == nil && n < leastDiskCache {
+		err = fmt.Errorf("want at least %s", FormatSize(leastDiskCache))
+	}
+	if err == nil && s.DiskCacheDir != "" {
+		s.DiskCacheBytes = n
+	}
+	return err
 }
 
 const storeWanted = "want file:///dir, s3://bucket/prefix or mem://"
