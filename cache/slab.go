@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/akidb/akidb/segments/blob"
 )
@@ -159,4 +161,21 @@ func nextRecord(f io.ReaderAt, at, size int64) (int64, error) {
 		}
 	}
 	return size, nil
+}
+
+const (
+	slabPrefix = "slab-"
+	slabSuffix = ".akidb"
+)
+
+func slabName(number uint32) string { return fmt.Sprintf("%s%08x%s", slabPrefix, number, slabSuffix) }
+
+// slabNumber is the number of the slab that a file of this name is.
+func slabNumber(name string) (uint32, bool) {
+	hex, ok := strings.CutPrefix(name, slabPrefix)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSuffix(hex, slabSuffix), 16, 31) // there is always a next one
+	return uint32(n), err == nil && slabName(uint32(n)) == name
 }

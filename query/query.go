@@ -210,6 +210,10 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
+// ResidentBytes is how much memory, outside Go's heap, segments take that are
+// kept whole.
+func (s *Service) ResidentBytes() int64 { return s.resident.hot.Bytes() }
+
 // Close ends background work and waits for it.
 func (s *Service) Close() {
 	s.stop()

@@ -29,6 +29,7 @@ type process struct {
 	log      *slog.Logger
 	announce *slog.Logger // like log, but never too quiet for the line with the addresses
 	registry *prometheus.Registry
+	memory   *memoryCollector
 	health   *httpapi.Health
 	tracing  *telemetry.Tracing // nil: no traces
 
@@ -44,9 +45,12 @@ func openProcess(ctx context.Context, cfg *config.Resolved, stdout, stderr io.Wr
 	p := &process{
 		cfg:      cfg,
 		registry: telemetry.NewRegistry(build.Version),
+		memory:   &memoryCollector{},
 		health:   httpapi.NewHealth(string(cfg.Role), build.Version),
 		stdout:   stdout, stderr: stderr,
 	}
+	p.memory.add("heap", heapBytes)
+	p.registry.MustRegister(p.memory)
 	var err error
 	if p.log, err = telemetry.NewLogger(stderr, cfg.LogLevel, cfg.LogFormat); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -145,12 +146,29 @@ func (p *process) openBackend(ctx context.Context, residentBytes int64) (*backen
 	store := blob.Guard(telemetry.InstrumentStore(raw, p.registry), blob.GuardConfig{})
 	telemetry.WatchGuard(store, p.registry)
 	breaker.Watch(store, p.health, p.log)
-	c, err := cache.New(cache.Config{Bytes: p.cfg.CacheBytes - residentBytes}, store)
+	p.limitHeap(residentBytes)
+	c, err := cache.New(p.cacheConfig(residentBytes), store)
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
 	p.registry.MustRegister(cacheCollector{c})
+	p.memory.addCache(c)
 	return &backend{store: store, cache: c, raw: raw}, nil
+}
+
+// hedgeFloor is how long a read of a remote store may take before it is worth
+// another request. One of a local disk is not: the second waits for the same disk.
+const hedgeFloor = 10 * time.Millisecond
+
+func (p *process) cacheConfig(residentBytes int64) cache.Config {
+	c := cache.Config{
+		Bytes: p.cfg.CacheBytes - residentBytes,
+		Disk:  cache.DiskConfig{Dir: p.cfg.DiskCacheDir, Bytes: p.cfg.DiskCacheBytes, Logger: p.log},
+	}
+	if p.cfg.Store.Scheme == "s3" {
+		c.HedgeFloor = hedgeFloor
+	}
+	return c
 }
 
 // close gives the store back; nothing may be reading any more.
@@ -185,10 +203,14 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int, 
 func (p *process) residentBytes() int64 { return p.cfg.CacheBytes / 2 }
 
 func (p *process) newQuery(b *backend, w query.Writer) (*query.Service, error) {
-	return query.New(query.Config{
+	q, err := query.New(query.Config{
 		Store: b.store, Ranges: b.cache, Writer: w, ResidentBytes: p.residentBytes(),
 		Degraded: p.health.SetDegraded, Logger: p.log, Registerer: p.registry,
 	})
+	if err == nil {
+		p.memory.add("resident", q.ResidentBytes)
+	}
+	return q, err
 }
 
 // serveWriter serves r until ctx ends or the writer has to stop, and runs

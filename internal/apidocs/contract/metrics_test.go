@@ -123,7 +123,7 @@ func startProgram(t *testing.T) *server {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	run := exec.Command(binary, "dev", "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
-		"--data-dir", filepath.Join(dir, "data"), "--log-format", "json", "--wal-ship", "on")
+		"--data-dir", filepath.Join(dir, "data"), "--log-format", "json", "--wal-ship", "on", "--disk-cache-dir", filepath.Join(dir, "cache"))
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "AKIDB_") {
 			run.Env = append(run.Env, e)
