@@ -96,7 +96,20 @@ The server's API key is taken from AKIDB_API_KEY.`,
 
 // urlFlag adds --url, which every command that talks to a server has.
 func urlFlag(c *cobra.Command, url *string) {
-	c.Flags().StringVar(url, "url", "", "address of the server (default: AKIDB_URL, else "+client.DefaultURL+")")
+	c.Flags().Var((*addresses)(url), "url", "address of the server; given again, or with commas, of others that serve the same (default: AKIDB_URL, else "+client.DefaultURL+")")
+}
+
+// addresses are as the client takes them, put together from flags.
+type addresses string
+
+func (a *addresses) String() string { return string(*a) }
+func (a *addresses) Type() string   { return "string" }
+func (a *addresses) Set(more string) error {
+	if *a != "" {
+		more = string(*a) + "," + more
+	}
+	*a = addresses(more)
+	return nil
 }
 
 func (f *importFlags) validate(files []string) error {

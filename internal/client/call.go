@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"time"
@@ -52,16 +53,26 @@ func (c *Client) do(ctx context.Context, call call) error {
 	pace := &paced{BackOff: c.newBackOff(), deadline: c.config.Clock.Now().Add(c.config.RetryFor), clock: c.config.Clock}
 	var last error
 	attempt := func() error {
-		if last = c.attempt(ctx, call, body, encoding); last == nil {
-			return nil
-		}
-		pace.atLeast = 0
-		var answer *Error
-		if errors.As(last, &answer) {
-			pace.atLeast = answer.RetryAfter
-		}
-		if ctx.Err() != nil || !mayRepeat(call.effect, last) {
-			return backoff.Permanent(last)
+		tried := make([]bool, len(c.bases))
+		pace.atLeast = math.MaxInt64
+		for at := c.pick(tried); at >= 0; at = c.pick(tried) {
+			if last = c.attempt(ctx, c.bases[at].url, call, body, encoding); last == nil {
+				return nil
+			}
+			if ctx.Err() != nil || !mayRepeat(call.effect, last) {
+				return backoff.Permanent(last)
+			}
+			tried[at] = true
+			c.rest(at, last)
+			var answer *Error
+			if errors.As(last, &answer) {
+				pace.atLeast = min(pace.atLeast, answer.RetryAfter) // of the first that may do
+			} else {
+				pace.atLeast = 0
+			}
+			if !othersMayDoBetter(call.effect, last) {
+				break
+			}
 		}
 		return last
 	}
@@ -144,10 +155,10 @@ type localError struct{ error }
 
 func (e *localError) Unwrap() error { return e.error }
 
-func (c *Client) attempt(ctx context.Context, call call, body []byte, encoding string) error {
+func (c *Client) attempt(ctx context.Context, base string, call call, body []byte, encoding string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, call.method, c.base+call.path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, call.method, base+call.path, bytes.NewReader(body))
 	if err != nil {
 		return &localError{err}
 	}

@@ -8,6 +8,8 @@
 //     sooner than Retry-After asks, until [Config.RetryFor] has passed.
 //   - A write is retried only when it certainly was not applied, or when its method says that repeating it is harmless. A
 //     write whose fate is not known fails with [ErrOutcomeUnknown].
+//   - Of several servers, one that fails or refuses is left alone for a while, and what may be repeated is sent to the next
+//     at once. Only when all of them have failed a call waits.
 //
 // A Client may be used by any number of goroutines.
 package client
@@ -20,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -33,7 +36,8 @@ const basePath = "/api/v1"
 
 // Config says which server to talk to and how. The zero value is a local server without a key.
 type Config struct {
-	// URL is the server's address, with or without /api/v1. Empty: the environment's AKIDB_URL, else DefaultURL.
+	// URL is the server's address, with or without /api/v1, or those of several that serve the same, separated by commas.
+	// Empty: the environment's AKIDB_URL, else DefaultURL.
 	URL string
 	// APIKey is sent as a bearer token. Empty: the environment's AKIDB_API_KEY, else none.
 	APIKey string
@@ -56,7 +60,7 @@ type Config struct {
 // Validate reports every problem at once.
 func (c Config) Validate() error {
 	var errs []error
-	if _, err := parseBase(c.withDefaults().URL); err != nil {
+	if _, err := parseBases(c.withDefaults().URL); err != nil {
 		errs = append(errs, err)
 	}
 	if c.AttemptTimeout < 0 {
@@ -80,6 +84,17 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// parseBases returns what parseBase does of each of the addresses.
+func parseBases(addresses string) ([]*base, error) {
+	var bases []*base
+	var errs []error
+	for address := range strings.SplitSeq(addresses, ",") {
+		url, err := parseBase(strings.TrimSpace(address))
+		bases, errs = append(bases, &base{url: url}), append(errs, err)
+	}
+	return bases, errors.Join(errs...)
+}
+
 // parseBase returns the address that request paths are appended to, without a slash at its end.
 func parseBase(address string) (string, error) {
 	u, err := url.Parse(address)
@@ -95,10 +110,11 @@ func parseBase(address string) (string, error) {
 	return u.Scheme + "://" + u.Host + path + basePath, nil
 }
 
-// Client is a connection pool to one server.
+// Client is a connection pool to one server, or to several that serve the same.
 type Client struct {
 	config Config
-	base   string
+	bases  []*base
+	first  atomic.Uint32 // of bases, the one that is asked unless it rests
 	http   *http.Client
 	zstd   *zstd.Encoder // nil unless bodies are compressed
 }
@@ -109,13 +125,13 @@ func New(config Config) (*Client, error) {
 		return nil, err
 	}
 	config = config.withDefaults()
-	base, err := parseBase(config.URL)
+	bases, err := parseBases(config.URL)
 	if err != nil {
 		return nil, err
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = config.Connections
-	c := &Client{config: config, base: base, http: &http.Client{
+	c := &Client{config: config, bases: bases, http: &http.Client{
 		Transport: transport,
 		// A redirect would carry the key to an address nobody configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -128,8 +144,8 @@ func New(config Config) (*Client, error) {
 	return c, nil
 }
 
-// URL is the address in use, /api/v1 included.
-func (c *Client) URL() string { return c.base }
+// URL is the first of the addresses, /api/v1 included.
+func (c *Client) URL() string { return c.bases[0].url }
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
