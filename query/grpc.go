@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/proto"
@@ -27,6 +26,7 @@ func (s *Service) RegisterGRPC(r *grpcapi.Router) {
 	registerRead(r, akidbv1.VectorService_Count_FullMethodName, s.grpcCount)
 	registerRead(r, akidbv1.SearchService_Search_FullMethodName, s.grpcSearch)
 	registerRead(r, akidbv1.SearchService_SearchBatch_FullMethodName, s.grpcSearchBatch, searches)
+	registerRead(r, akidbv1.SearchService_Recall_FullMethodName, s.grpcRecall)
 	registerRead(r, akidbv1.AdminService_Warm_FullMethodName, s.grpcWarm, grpcapi.Bound{Field: "parts", Check: checkParts})
 }
 
@@ -34,11 +34,7 @@ func (s *Service) RegisterGRPC(r *grpcapi.Router) {
 func registerRead[Req, Resp proto.Message](r *grpcapi.Router, method string, h func(context.Context, Req) (Resp, Served, error), bounds ...grpcapi.Bound) {
 	grpcapi.Unary(r, method, func(ctx context.Context, req Req) (Resp, error) {
 		resp, served, err := h(ctx, req)
-		if served.ManifestVersion > 0 {
-			grpcapi.SetHeader(ctx, httpapi.HeaderConsistency, string(served.Consistency))
-			grpcapi.SetHeader(ctx, httpapi.HeaderStalenessMs, strconv.FormatInt(served.Staleness.Milliseconds(), 10))
-			grpcapi.SetHeader(ctx, httpapi.HeaderManifestVersion, strconv.FormatUint(served.ManifestVersion, 10))
-		}
+		served.headers(func(name, value string) { grpcapi.SetHeader(ctx, name, value) })
 		return resp, err
 	}, bounds...)
 }
@@ -147,6 +143,24 @@ func (s *Service) grpcSearchBatch(ctx context.Context, req *akidbv1.SearchBatchR
 	return out, served, nil
 }
 
+func (s *Service) grpcRecall(ctx context.Context, req *akidbv1.RecallRequest) (*akidbv1.RecallResponse, Served, error) {
+	filter, err := filterValue(req.Filter)
+	if err != nil {
+		return nil, Served{}, err
+	}
+	m, served, err := s.Recall(ctx, req.Collection, &RecallRequest{
+		Sample: number[int](req.Sample), K: number[int](req.K), Filter: filter, TargetRecall: req.TargetRecall, NProbe: number[int](req.Nprobe),
+		Consistency: req.Consistency, Token: req.Token, AsOf: quoted(req.AsOf), TimeoutMs: number[int](req.TimeoutMs),
+	})
+	if err != nil {
+		return nil, served, err
+	}
+	return &akidbv1.RecallResponse{
+		Recall: m.Recall, Confidence_95: m.Confidence[:], Min: m.Min, P1: m.P1, P5: m.P5, P50: m.P50, Sampled: int64(m.Sampled), K: int64(m.K),
+		TargetRecall: m.TargetRecall, TookMs: m.TookMs, ManifestVersion: m.ManifestVersion, Usage: usageMessage(&m.Usage),
+	}, served, nil
+}
+
 // mostParts is far more than there are.
 const mostParts = 100
 
@@ -193,13 +207,8 @@ func searchOf(req *akidbv1.SearchRequest) (*SearchRequest, error) {
 }
 
 func searchMessage(r *SearchResponse) *akidbv1.SearchResponse {
-	u := r.Usage
 	out := &akidbv1.SearchResponse{
-		Results: resultMessages(r.Results), TookMs: r.TookMs, ManifestVersion: r.ManifestVersion,
-		Usage: &akidbv1.Usage{
-			Segments: int64(u.Segments), ListsProbed: int64(u.ListsProbed), CodesScanned: int64(u.CodesScanned), Reranked: int64(u.Reranked),
-			StoreGets: u.StoreGets, StoreBytes: u.StoreBytes, Rounds: u.Rounds, CacheHitRatio: u.HitRatio, Cache: string(u.Cache),
-		},
+		Results: resultMessages(r.Results), TookMs: r.TookMs, ManifestVersion: r.ManifestVersion, Usage: usageMessage(&r.Usage),
 	}
 	for _, g := range r.Groups {
 		out.Groups = append(out.Groups, &akidbv1.Group{Group: string(g.Value), Results: resultMessages(g.Results)})
@@ -208,6 +217,13 @@ func searchMessage(r *SearchResponse) *akidbv1.SearchResponse {
 		out.Explain = append(out.Explain, &akidbv1.Stage{Name: st.Name, TookMs: st.TookMs, Rounds: st.Rounds, Detail: st.Detail})
 	}
 	return out
+}
+
+func usageMessage(u *usage) *akidbv1.Usage {
+	return &akidbv1.Usage{
+		Segments: int64(u.Segments), ListsProbed: int64(u.ListsProbed), CodesScanned: int64(u.CodesScanned), Reranked: int64(u.Reranked),
+		StoreGets: u.StoreGets, StoreBytes: u.StoreBytes, Rounds: u.Rounds, CacheHitRatio: u.HitRatio, Cache: string(u.Cache),
+	}
 }
 
 func resultMessages(results []Result) []*akidbv1.Result {

@@ -142,17 +142,22 @@ func (s *Service) onState(ctx context.Context, nameOrID string, want Freshness, 
 	}
 }
 
+// headers sets what a response says of the state it is of.
+func (s Served) headers(set func(name, value string)) {
+	if s.ManifestVersion == 0 {
+		return
+	}
+	set(httpapi.HeaderConsistency, string(s.Consistency))
+	set(httpapi.HeaderStalenessMs, strconv.FormatInt(s.Staleness.Milliseconds(), 10))
+	set(httpapi.HeaderManifestVersion, strconv.FormatUint(s.ManifestVersion, 10))
+	if s.Token != (token.Token{}) {
+		set(httpapi.HeaderToken, s.Token.String())
+	}
+}
+
 // answerJSON writes what a read ended with, and says of which state it is.
 func answerJSON(ctx *fasthttp.RequestCtx, answer any, served Served, err error) error {
-	if served.ManifestVersion > 0 {
-		h := &ctx.Response.Header
-		h.Set(httpapi.HeaderConsistency, string(served.Consistency))
-		h.Set(httpapi.HeaderStalenessMs, strconv.FormatInt(served.Staleness.Milliseconds(), 10))
-		h.Set(httpapi.HeaderManifestVersion, strconv.FormatUint(served.ManifestVersion, 10))
-		if served.Token != (token.Token{}) {
-			h.Set(httpapi.HeaderToken, served.Token.String())
-		}
-	}
+	served.headers(ctx.Response.Header.Set)
 	if err != nil {
 		return err
 	}

@@ -699,6 +699,257 @@ func (x *SearchBatchResponse) GetResponses() []*SearchResponse {
 	return nil
 }
 
+type RecallRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Collection   string                 `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	Sample       *int64                 `protobuf:"varint,2,opt,name=sample,proto3,oneof" json:"sample,omitempty"` // rows to search near: 1 to 1000, 100 if not set
+	K            *int64                 `protobuf:"varint,3,opt,name=k,proto3,oneof" json:"k,omitempty"`
+	Filter       *string                `protobuf:"bytes,4,opt,name=filter,proto3,oneof" json:"filter,omitempty"` // JSON; not set: all rows
+	TargetRecall *float64               `protobuf:"fixed64,5,opt,name=target_recall,json=targetRecall,proto3,oneof" json:"target_recall,omitempty"`
+	Nprobe       *int64                 `protobuf:"varint,6,opt,name=nprobe,proto3,oneof" json:"nprobe,omitempty"`
+	// How fresh the answer is: see SearchRequest.
+	Consistency   *string `protobuf:"bytes,7,opt,name=consistency,proto3,oneof" json:"consistency,omitempty"`
+	Token         *string `protobuf:"bytes,8,opt,name=token,proto3,oneof" json:"token,omitempty"`
+	AsOf          *string `protobuf:"bytes,9,opt,name=as_of,json=asOf,proto3,oneof" json:"as_of,omitempty"`
+	TimeoutMs     *int64  `protobuf:"varint,10,opt,name=timeout_ms,json=timeoutMs,proto3,oneof" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecallRequest) Reset() {
+	*x = RecallRequest{}
+	mi := &file_akidb_v1_search_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallRequest) ProtoMessage() {}
+
+func (x *RecallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_akidb_v1_search_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
+func (*RecallRequest) Descriptor() ([]byte, []int) {
+	return file_akidb_v1_search_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RecallRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *RecallRequest) GetSample() int64 {
+	if x != nil && x.Sample != nil {
+		return *x.Sample
+	}
+	return 0
+}
+
+func (x *RecallRequest) GetK() int64 {
+	if x != nil && x.K != nil {
+		return *x.K
+	}
+	return 0
+}
+
+func (x *RecallRequest) GetFilter() string {
+	if x != nil && x.Filter != nil {
+		return *x.Filter
+	}
+	return ""
+}
+
+func (x *RecallRequest) GetTargetRecall() float64 {
+	if x != nil && x.TargetRecall != nil {
+		return *x.TargetRecall
+	}
+	return 0
+}
+
+func (x *RecallRequest) GetNprobe() int64 {
+	if x != nil && x.Nprobe != nil {
+		return *x.Nprobe
+	}
+	return 0
+}
+
+func (x *RecallRequest) GetConsistency() string {
+	if x != nil && x.Consistency != nil {
+		return *x.Consistency
+	}
+	return ""
+}
+
+func (x *RecallRequest) GetToken() string {
+	if x != nil && x.Token != nil {
+		return *x.Token
+	}
+	return ""
+}
+
+func (x *RecallRequest) GetAsOf() string {
+	if x != nil && x.AsOf != nil {
+		return *x.AsOf
+	}
+	return ""
+}
+
+func (x *RecallRequest) GetTimeoutMs() int64 {
+	if x != nil && x.TimeoutMs != nil {
+		return *x.TimeoutMs
+	}
+	return 0
+}
+
+// RecallResponse is what searches found of what they should have: shares of the
+// true nearest rows, from 0 to 1.
+type RecallResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Recall          float64                `protobuf:"fixed64,1,opt,name=recall,proto3" json:"recall,omitempty"`                                        // the mean
+	Confidence_95   []float64              `protobuf:"fixed64,2,rep,packed,name=confidence_95,json=confidence95,proto3" json:"confidence_95,omitempty"` // two: where the mean of all rows lies
+	Min             float64                `protobuf:"fixed64,3,opt,name=min,proto3" json:"min,omitempty"`
+	P1              float64                `protobuf:"fixed64,4,opt,name=p1,proto3" json:"p1,omitempty"` // one search in a hundred has no more
+	P5              float64                `protobuf:"fixed64,5,opt,name=p5,proto3" json:"p5,omitempty"`
+	P50             float64                `protobuf:"fixed64,6,opt,name=p50,proto3" json:"p50,omitempty"`
+	Sampled         int64                  `protobuf:"varint,7,opt,name=sampled,proto3" json:"sampled,omitempty"`
+	K               int64                  `protobuf:"varint,8,opt,name=k,proto3" json:"k,omitempty"`
+	TargetRecall    float64                `protobuf:"fixed64,9,opt,name=target_recall,json=targetRecall,proto3" json:"target_recall,omitempty"`
+	TookMs          float64                `protobuf:"fixed64,10,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	ManifestVersion uint64                 `protobuf:"varint,11,opt,name=manifest_version,json=manifestVersion,proto3" json:"manifest_version,omitempty"`
+	Usage           *Usage                 `protobuf:"bytes,12,opt,name=usage,proto3" json:"usage,omitempty"` // of the searches of the sample together
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RecallResponse) Reset() {
+	*x = RecallResponse{}
+	mi := &file_akidb_v1_search_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallResponse) ProtoMessage() {}
+
+func (x *RecallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_akidb_v1_search_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
+func (*RecallResponse) Descriptor() ([]byte, []int) {
+	return file_akidb_v1_search_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RecallResponse) GetRecall() float64 {
+	if x != nil {
+		return x.Recall
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetConfidence_95() []float64 {
+	if x != nil {
+		return x.Confidence_95
+	}
+	return nil
+}
+
+func (x *RecallResponse) GetMin() float64 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetP1() float64 {
+	if x != nil {
+		return x.P1
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetP5() float64 {
+	if x != nil {
+		return x.P5
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetP50() float64 {
+	if x != nil {
+		return x.P50
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetSampled() int64 {
+	if x != nil {
+		return x.Sampled
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetK() int64 {
+	if x != nil {
+		return x.K
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetTargetRecall() float64 {
+	if x != nil {
+		return x.TargetRecall
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetTookMs() float64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetManifestVersion() uint64 {
+	if x != nil {
+		return x.ManifestVersion
+	}
+	return 0
+}
+
+func (x *RecallResponse) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
 var File_akidb_v1_search_proto protoreflect.FileDescriptor
 
 const file_akidb_v1_search_proto_rawDesc = "" +
@@ -784,10 +1035,49 @@ const file_akidb_v1_search_proto_rawDesc = "" +
 	"collection\x123\n" +
 	"\bsearches\x18\x02 \x03(\v2\x17.akidb.v1.SearchRequestR\bsearches\"M\n" +
 	"\x13SearchBatchResponse\x126\n" +
-	"\tresponses\x18\x01 \x03(\v2\x18.akidb.v1.SearchResponseR\tresponses2\x98\x01\n" +
+	"\tresponses\x18\x01 \x03(\v2\x18.akidb.v1.SearchResponseR\tresponses\"\xaf\x03\n" +
+	"\rRecallRequest\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12\x1b\n" +
+	"\x06sample\x18\x02 \x01(\x03H\x00R\x06sample\x88\x01\x01\x12\x11\n" +
+	"\x01k\x18\x03 \x01(\x03H\x01R\x01k\x88\x01\x01\x12\x1b\n" +
+	"\x06filter\x18\x04 \x01(\tH\x02R\x06filter\x88\x01\x01\x12(\n" +
+	"\rtarget_recall\x18\x05 \x01(\x01H\x03R\ftargetRecall\x88\x01\x01\x12\x1b\n" +
+	"\x06nprobe\x18\x06 \x01(\x03H\x04R\x06nprobe\x88\x01\x01\x12%\n" +
+	"\vconsistency\x18\a \x01(\tH\x05R\vconsistency\x88\x01\x01\x12\x19\n" +
+	"\x05token\x18\b \x01(\tH\x06R\x05token\x88\x01\x01\x12\x18\n" +
+	"\x05as_of\x18\t \x01(\tH\aR\x04asOf\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"timeout_ms\x18\n" +
+	" \x01(\x03H\bR\ttimeoutMs\x88\x01\x01B\t\n" +
+	"\a_sampleB\x04\n" +
+	"\x02_kB\t\n" +
+	"\a_filterB\x10\n" +
+	"\x0e_target_recallB\t\n" +
+	"\a_nprobeB\x0e\n" +
+	"\f_consistencyB\b\n" +
+	"\x06_tokenB\b\n" +
+	"\x06_as_ofB\r\n" +
+	"\v_timeout_ms\"\xc9\x02\n" +
+	"\x0eRecallResponse\x12\x16\n" +
+	"\x06recall\x18\x01 \x01(\x01R\x06recall\x12#\n" +
+	"\rconfidence_95\x18\x02 \x03(\x01R\fconfidence95\x12\x10\n" +
+	"\x03min\x18\x03 \x01(\x01R\x03min\x12\x0e\n" +
+	"\x02p1\x18\x04 \x01(\x01R\x02p1\x12\x0e\n" +
+	"\x02p5\x18\x05 \x01(\x01R\x02p5\x12\x10\n" +
+	"\x03p50\x18\x06 \x01(\x01R\x03p50\x12\x18\n" +
+	"\asampled\x18\a \x01(\x03R\asampled\x12\f\n" +
+	"\x01k\x18\b \x01(\x03R\x01k\x12#\n" +
+	"\rtarget_recall\x18\t \x01(\x01R\ftargetRecall\x12\x17\n" +
+	"\atook_ms\x18\n" +
+	" \x01(\x01R\x06tookMs\x12)\n" +
+	"\x10manifest_version\x18\v \x01(\x04R\x0fmanifestVersion\x12%\n" +
+	"\x05usage\x18\f \x01(\v2\x0f.akidb.v1.UsageR\x05usage2\xd5\x01\n" +
 	"\rSearchService\x12;\n" +
 	"\x06Search\x12\x17.akidb.v1.SearchRequest\x1a\x18.akidb.v1.SearchResponse\x12J\n" +
-	"\vSearchBatch\x12\x1c.akidb.v1.SearchBatchRequest\x1a\x1d.akidb.v1.SearchBatchResponseB-Z+github.com/akidb/akidb/api/akidb/v1;akidbv1b\x06proto3"
+	"\vSearchBatch\x12\x1c.akidb.v1.SearchBatchRequest\x1a\x1d.akidb.v1.SearchBatchResponse\x12;\n" +
+	"\x06Recall\x12\x17.akidb.v1.RecallRequest\x1a\x18.akidb.v1.RecallResponseB-Z+github.com/akidb/akidb/api/akidb/v1;akidbv1b\x06proto3"
 
 var (
 	file_akidb_v1_search_proto_rawDescOnce sync.Once
@@ -801,7 +1091,7 @@ func file_akidb_v1_search_proto_rawDescGZIP() []byte {
 	return file_akidb_v1_search_proto_rawDescData
 }
 
-var file_akidb_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_akidb_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_akidb_v1_search_proto_goTypes = []any{
 	(*SearchRequest)(nil),       // 0: akidb.v1.SearchRequest
 	(*SearchResponse)(nil),      // 1: akidb.v1.SearchResponse
@@ -811,10 +1101,12 @@ var file_akidb_v1_search_proto_goTypes = []any{
 	(*Stage)(nil),               // 5: akidb.v1.Stage
 	(*SearchBatchRequest)(nil),  // 6: akidb.v1.SearchBatchRequest
 	(*SearchBatchResponse)(nil), // 7: akidb.v1.SearchBatchResponse
-	(*Include)(nil),             // 8: akidb.v1.Include
+	(*RecallRequest)(nil),       // 8: akidb.v1.RecallRequest
+	(*RecallResponse)(nil),      // 9: akidb.v1.RecallResponse
+	(*Include)(nil),             // 10: akidb.v1.Include
 }
 var file_akidb_v1_search_proto_depIdxs = []int32{
-	8,  // 0: akidb.v1.SearchRequest.include:type_name -> akidb.v1.Include
+	10, // 0: akidb.v1.SearchRequest.include:type_name -> akidb.v1.Include
 	3,  // 1: akidb.v1.SearchResponse.results:type_name -> akidb.v1.Result
 	4,  // 2: akidb.v1.SearchResponse.usage:type_name -> akidb.v1.Usage
 	5,  // 3: akidb.v1.SearchResponse.explain:type_name -> akidb.v1.Stage
@@ -822,15 +1114,18 @@ var file_akidb_v1_search_proto_depIdxs = []int32{
 	3,  // 5: akidb.v1.Group.results:type_name -> akidb.v1.Result
 	0,  // 6: akidb.v1.SearchBatchRequest.searches:type_name -> akidb.v1.SearchRequest
 	1,  // 7: akidb.v1.SearchBatchResponse.responses:type_name -> akidb.v1.SearchResponse
-	0,  // 8: akidb.v1.SearchService.Search:input_type -> akidb.v1.SearchRequest
-	6,  // 9: akidb.v1.SearchService.SearchBatch:input_type -> akidb.v1.SearchBatchRequest
-	1,  // 10: akidb.v1.SearchService.Search:output_type -> akidb.v1.SearchResponse
-	7,  // 11: akidb.v1.SearchService.SearchBatch:output_type -> akidb.v1.SearchBatchResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	4,  // 8: akidb.v1.RecallResponse.usage:type_name -> akidb.v1.Usage
+	0,  // 9: akidb.v1.SearchService.Search:input_type -> akidb.v1.SearchRequest
+	6,  // 10: akidb.v1.SearchService.SearchBatch:input_type -> akidb.v1.SearchBatchRequest
+	8,  // 11: akidb.v1.SearchService.Recall:input_type -> akidb.v1.RecallRequest
+	1,  // 12: akidb.v1.SearchService.Search:output_type -> akidb.v1.SearchResponse
+	7,  // 13: akidb.v1.SearchService.SearchBatch:output_type -> akidb.v1.SearchBatchResponse
+	9,  // 14: akidb.v1.SearchService.Recall:output_type -> akidb.v1.RecallResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_akidb_v1_search_proto_init() }
@@ -841,13 +1136,14 @@ func file_akidb_v1_search_proto_init() {
 	file_akidb_v1_vectors_proto_init()
 	file_akidb_v1_search_proto_msgTypes[0].OneofWrappers = []any{}
 	file_akidb_v1_search_proto_msgTypes[3].OneofWrappers = []any{}
+	file_akidb_v1_search_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_akidb_v1_search_proto_rawDesc), len(file_akidb_v1_search_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

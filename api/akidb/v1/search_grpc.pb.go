@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	SearchService_Search_FullMethodName      = "/akidb.v1.SearchService/Search"
 	SearchService_SearchBatch_FullMethodName = "/akidb.v1.SearchService/SearchBatch"
+	SearchService_Recall_FullMethodName      = "/akidb.v1.SearchService/Recall"
 )
 
 // SearchServiceClient is the client API for SearchService service.
@@ -35,6 +36,9 @@ type SearchServiceClient interface {
 	// SearchBatch answers several searches of one collection on one state of it,
 	// in their order.
 	SearchBatch(ctx context.Context, in *SearchBatchRequest, opts ...grpc.CallOption) (*SearchBatchResponse, error)
+	// Recall measures what searches find, against the exact answers, on the rows
+	// there are.
+	Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
 }
 
 type searchServiceClient struct {
@@ -65,6 +69,16 @@ func (c *searchServiceClient) SearchBatch(ctx context.Context, in *SearchBatchRe
 	return out, nil
 }
 
+func (c *searchServiceClient) Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecallResponse)
+	err := c.cc.Invoke(ctx, SearchService_Recall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SearchServiceServer is the server API for SearchService service.
 // All implementations must embed UnimplementedSearchServiceServer
 // for forward compatibility.
@@ -77,6 +91,9 @@ type SearchServiceServer interface {
 	// SearchBatch answers several searches of one collection on one state of it,
 	// in their order.
 	SearchBatch(context.Context, *SearchBatchRequest) (*SearchBatchResponse, error)
+	// Recall measures what searches find, against the exact answers, on the rows
+	// there are.
+	Recall(context.Context, *RecallRequest) (*RecallResponse, error)
 	mustEmbedUnimplementedSearchServiceServer()
 }
 
@@ -92,6 +109,9 @@ func (UnimplementedSearchServiceServer) Search(context.Context, *SearchRequest) 
 }
 func (UnimplementedSearchServiceServer) SearchBatch(context.Context, *SearchBatchRequest) (*SearchBatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SearchBatch not implemented")
+}
+func (UnimplementedSearchServiceServer) Recall(context.Context, *RecallRequest) (*RecallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Recall not implemented")
 }
 func (UnimplementedSearchServiceServer) mustEmbedUnimplementedSearchServiceServer() {}
 func (UnimplementedSearchServiceServer) testEmbeddedByValue()                       {}
@@ -150,6 +170,24 @@ func _SearchService_SearchBatch_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SearchService_Recall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SearchServiceServer).Recall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SearchService_Recall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SearchServiceServer).Recall(ctx, req.(*RecallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SearchService_ServiceDesc is the grpc.ServiceDesc for SearchService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +202,10 @@ var SearchService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SearchBatch",
 			Handler:    _SearchService_SearchBatch_Handler,
+		},
+		{
+			MethodName: "Recall",
+			Handler:    _SearchService_Recall_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
