@@ -100,8 +100,11 @@ func (w *GRPCWriter) forward(c grpcapi.Call) error {
 	if err == nil {
 		return c.SendMsg(answer)
 	}
-	_, ours := errors.AsType[*httpapi.Error](err)
-	if ours || grpcapi.IsAnswer(err) {
+	refused, ours := errors.AsType[*httpapi.Error](err)
+	switch {
+	case ours && refused.Applied == "":
+		return refused.WithApplied(httpapi.NotApplied) // before anything was sent
+	case ours || grpcapi.IsAnswer(err):
 		return err
 	}
 	return unanswered(err, sent.Load())

@@ -52,15 +52,9 @@ func (w *Writer) RegisterGRPCReads(r *grpcapi.Router) {
 	grpcapi.Unary(r, akidbv1.CollectionService_GetCollection_FullMethodName, w.grpcGet)
 }
 
-// registerWrite has every failure of a handler say whether it was applied.
+// registerWrite has every failure say whether it was applied.
 func registerWrite[Req, Resp proto.Message](r *grpcapi.Router, method string, h func(context.Context, Req) (Resp, error), bounds ...grpcapi.Bound) {
-	grpcapi.Unary(r, method, func(ctx context.Context, req Req) (Resp, error) {
-		resp, err := h(ctx, req)
-		if err != nil {
-			return resp, asWriteError(err)
-		}
-		return resp, nil
-	}, bounds...)
+	grpcapi.Write(r, method, func(err error) error { return asWriteError(err) }, h, bounds...)
 }
 
 func (w *Writer) grpcCreate(ctx context.Context, req *akidbv1.CreateCollectionRequest) (*akidbv1.CreateCollectionResponse, error) {

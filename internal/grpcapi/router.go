@@ -71,19 +71,28 @@ func (r *Router) Forward(fn func(Call) error) { r.forward = fn }
 // Unary registers h for a method that takes one message and answers one. Every
 // repeated field of the request that holds messages or strings has a bound.
 func Unary[Req, Resp proto.Message](r *Router, method string, h func(context.Context, Req) (Resp, error), bounds ...Bound) {
+	Write(r, method, func(err error) error { return err }, h, bounds...)
+}
+
+// Write is Unary for a method of which every failure goes through failed first:
+// those of h, and those of a request that never got there.
+func Write[Req, Resp proto.Message](r *Router, method string, failed func(error) error, h func(context.Context, Req) (Resp, error), bounds ...Bound) {
 	decode := decoderOf[Req](register[Resp](r, method, false), bounds)
 	r.answers[method] = func(c Call) error {
 		f, err := c.Receive()
-		if err != nil {
-			return err
+		if Ended(err) {
+			return err // nobody is there to be told
 		}
-		req, err := decode(f)
-		if err != nil {
-			return err
+		var req Req
+		if err == nil {
+			req, err = decode(f)
 		}
-		resp, err := h(c.Context(), req)
+		var resp Resp
+		if err == nil {
+			resp, err = h(c.Context(), req)
+		}
 		if err != nil {
-			return err
+			return failed(err)
 		}
 		return c.SendMsg(resp)
 	}
