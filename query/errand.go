@@ -21,6 +21,8 @@ import (
 func (s *Service) RegisterPods(r *httpapi.Router) {
 	r.HandleRoot(fasthttp.MethodGet, "/internal/v1/pod", s.getPod)
 	r.HandleRoot(fasthttp.MethodPost, "/internal/v1/collections/{c}/search", s.postQuestion)
+	r.HandleRoot(fasthttp.MethodGet, "/internal/v1/hot", s.getHot)
+	r.HandleRoot(fasthttp.MethodPost, "/internal/v1/hot", s.postHot)
 }
 
 // getPod says who this is.

@@ -26,6 +26,10 @@ type Peers interface {
 	// Search sends a question about a collection and returns the answer. A pod
 	// that will not answer is a *RefusedError.
 	Search(ctx context.Context, addr, collection string, question []byte) ([]byte, error)
+	// Hot asks what is in memory there, hottest first.
+	Hot(ctx context.Context, addr string) ([]HotSegment, error)
+	// HandOver says that this process drains, and what the other is to load.
+	HandOver(ctx context.Context, addr string, what *HandOver) error
 }
 
 // RefusedError: a pod was reached and does not do what it was asked.

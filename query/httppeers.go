@@ -55,6 +55,29 @@ func (p *HTTPPeers) Search(ctx context.Context, addr, collection string, questio
 	return p.do(ctx, http.MethodPost, addr, "/internal/v1/collections/"+url.PathEscape(collection)+"/search", "application/octet-stream", question)
 }
 
+// Hot implements Peers.
+func (p *HTTPPeers) Hot(ctx context.Context, addr string) ([]HotSegment, error) {
+	b, err := p.do(ctx, http.MethodGet, addr, "/internal/v1/hot", "", nil)
+	if err != nil {
+		return nil, err
+	}
+	var list HandOver
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, fmt.Errorf("hot list of %s: %w", addr, err)
+	}
+	return list.Segments, nil
+}
+
+// HandOver implements Peers.
+func (p *HTTPPeers) HandOver(ctx context.Context, addr string, what *HandOver) error {
+	b, err := json.Marshal(what)
+	if err != nil {
+		return fmt.Errorf("hot list: %w", err)
+	}
+	_, err = p.do(ctx, http.MethodPost, addr, "/internal/v1/hot", "application/json", b)
+	return err
+}
+
 func (p *HTTPPeers) do(ctx context.Context, method, addr, path, contentType string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, bytes.NewReader(body))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
@@ -22,8 +23,9 @@ import (
 // podsFixture is a fixture with several services that know each other.
 type podsFixture struct {
 	*fixture
-	services []*Service
-	net      *podNet
+	services  []*Service
+	addresses []string
+	net       *podNet
 }
 
 // podNet takes what pods send to each other to the routes of whom it is for, and
@@ -63,6 +65,7 @@ func (n *podNet) send(addr, method, path string, body []byte) ([]byte, error) {
 	ctx.Request.Header.SetMethod(method)
 	ctx.Request.SetRequestURI(path)
 	ctx.Request.SetBody(body)
+	ctx.Request.Header.SetContentType("application/json") // where it counts
 	err := r.Serve(&ctx)
 	if known, ok := errors.AsType[*httpapi.Error](err); ok {
 		return nil, &RefusedError{Status: known.Status, Code: known.Code}
@@ -95,31 +98,57 @@ func (n *podNet) Search(ctx context.Context, addr, collection string, question [
 	return answer, err
 }
 
+func (n *podNet) Hot(_ context.Context, addr string) ([]HotSegment, error) {
+	b, err := n.send(addr, "GET", "/internal/v1/hot", nil)
+	var list HandOver
+	if err == nil {
+		err = httpapi.DecodeJSON(b, &list)
+	}
+	return list.Segments, err
+}
+
+func (n *podNet) HandOver(_ context.Context, addr string, what *HandOver) error {
+	b, err := json.Marshal(what)
+	if err == nil {
+		_, err = n.send(addr, "POST", "/internal/v1/hot", b)
+	}
+	return err
+}
+
+// newPod returns a service that may have the others of f as its peers.
+func (f *podsFixture) newPod(addr string) (*Service, *httpapi.Router) {
+	f.t.Helper()
+	ranges, err := cache.New(cache.Config{Bytes: 64 << 20}, f.store)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s, err := New(Config{
+		Store: f.store, Ranges: ranges, Writer: f.writer, ResidentBytes: 64 << 20, Now: f.clock, Registerer: prometheus.NewRegistry(),
+		Pods: &PodsConfig{
+			Self: pods.Info{ID: "id of " + addr, Name: addr}, Peers: f.net, After: f.net.after, Every: time.Hour,
+			Addresses: func(context.Context) ([]string, error) { return f.addresses, nil },
+		},
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(ranges.Close)
+	f.t.Cleanup(s.Close)
+	r := httpapi.NewRouter()
+	s.Register(r)
+	s.RegisterPods(r)
+	return s, r
+}
+
 // newPods returns so many services on one store that are ready and know it.
 func newPods(t testing.TB, count, dim int, metric string) *podsFixture {
 	f := &podsFixture{fixture: newFixture(t, dim, metric), net: &podNet{routers: map[string]*httpapi.Router{}}}
 	f.writer.kind = ivfpq.Flat
-	var addresses []string
 	for i := range count {
-		addresses = append(addresses, fmt.Sprintf("pod-%d:80", i))
+		f.addresses = append(f.addresses, fmt.Sprintf("pod-%d:80", i))
 	}
-	for _, addr := range addresses {
-		ranges, err := cache.New(cache.Config{Bytes: 64 << 20}, f.store)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := New(Config{
-			Store: f.store, Ranges: ranges, Writer: f.writer, ResidentBytes: 64 << 20, Now: f.clock, Registerer: prometheus.NewRegistry(),
-			Pods: &PodsConfig{Self: pods.Info{ID: "id of " + addr, Name: addr}, Peers: f.net, Addresses: pods.Static(addresses), After: f.net.after},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(ranges.Close)
-		t.Cleanup(s.Close)
-		r := httpapi.NewRouter()
-		s.Register(r)
-		s.RegisterPods(r)
+	for _, addr := range f.addresses {
+		s, r := f.newPod(addr)
 		f.services, f.net.routers[addr] = append(f.services, s), r
 		s.fleet.members.SetState(pods.Ready)
 	}

@@ -35,6 +35,10 @@ type process struct {
 
 	http, grpc, admin net.Listener
 
+	// join and leave, which may be nil, are what a role does before it is ready,
+	// once it can be reached, and when it drains, while requests finish.
+	join, leave func(context.Context)
+
 	stdout, stderr io.Writer
 }
 
@@ -152,15 +156,30 @@ func (p *process) serve(ctx context.Context, r routers) error {
 		requests, ctx := errgroup.WithContext(ctx)
 		requests.Go(func() error { return rest.Run(ctx, p.http) })
 		requests.Go(func() error { return rpc.Run(ctx, p.grpc) })
-		p.ready()
+		requests.Go(func() error {
+			<-ctx.Done()
+			if p.leave != nil {
+				p.leave(context.WithoutCancel(ctx))
+			}
+			return nil
+		})
+		p.listening()
+		if p.join != nil {
+			p.join(ctx)
+			p.health.SetPhase(httpapi.Serving)
+		}
 		context.AfterFunc(ctx, func() { p.health.SetPhase(httpapi.Draining) })
 		return errors.Join(requests.Wait(), admin.Close())
 	})
 	return all.Wait()
 }
 
-func (p *process) ready() {
-	p.health.SetPhase(httpapi.Serving)
+// listening says where the process can be reached. It is ready, too, unless it
+// has to join others first.
+func (p *process) listening() {
+	if p.join == nil {
+		p.health.SetPhase(httpapi.Serving)
+	}
 	p.announce.Info("listening",
 		slog.String("role", string(p.cfg.Role)),
 		slog.String("http", p.http.Addr().String()),

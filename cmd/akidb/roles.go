@@ -45,7 +45,7 @@ func runDev(ctx context.Context, p *process, demo bool) error {
 	if err != nil {
 		return err
 	}
-	q, err := p.newQuery(b, localWriter{w})
+	q, err := p.newQuery(b, localWriter{w}, nil)
 	if err != nil {
 		return errors.Join(err, w.Close(ctx))
 	}
@@ -109,11 +109,19 @@ func runQuery(ctx context.Context, p *process) error {
 		}
 		defer remoteGRPC.Close()
 	}
-	q, err := p.newQuery(b, remote)
+	others, closePeers, err := p.pods()
+	if err != nil {
+		return err
+	}
+	defer closePeers()
+	q, err := p.newQuery(b, remote, others)
 	if err != nil {
 		return err
 	}
 	defer q.Close()
+	if others != nil {
+		p.join, p.leave = func(ctx context.Context) { q.Join(ctx, p.cfg.PrewarmTimeout) }, q.Leave
+	}
 	q.Start()
 	r := p.routers()
 	breaker.Register(r.rest, b.store)
@@ -121,6 +129,7 @@ func runQuery(ctx context.Context, p *process) error {
 	q.RegisterForwards(r.rest)
 	q.RegisterGRPC(r.grpc)
 	q.ForwardGRPC(r.grpc, remoteGRPC)
+	q.RegisterPods(r.rest)
 	return p.serve(ctx, r)
 }
 
@@ -202,9 +211,9 @@ func (p *process) openWriter(ctx context.Context, b *backend, buildWorkers int, 
 // which are read row by row, and for segments that are searched now and then.
 func (p *process) residentBytes() int64 { return p.cfg.CacheBytes / 2 }
 
-func (p *process) newQuery(b *backend, w query.Writer) (*query.Service, error) {
+func (p *process) newQuery(b *backend, w query.Writer, others *query.PodsConfig) (*query.Service, error) {
 	q, err := query.New(query.Config{
-		Store: b.store, Ranges: b.cache, Writer: w, ResidentBytes: p.residentBytes(),
+		Store: b.store, Ranges: b.cache, Writer: w, Pods: others, ResidentBytes: p.residentBytes(),
 		Degraded: p.health.SetDegraded, Logger: p.log, Registerer: p.registry,
 	})
 	if err == nil {

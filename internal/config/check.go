@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,6 +23,9 @@ func (r *Resolved) crossCheck(failed map[string]bool) []error {
 				errs = append(errs, fmt.Errorf("%s and %s are both %q", b.name, a.name, a.addr))
 			}
 		}
+	}
+	if r.Peers != "" && r.PeersDNS != "" {
+		errs = append(errs, errors.New("peers and peers-dns are both set, want one of them"))
 	}
 	// A file must be reclaimable before the log is full, or nothing ever is.
 	if r.Role != Query && !failed["wal-max-bytes"] && !failed["wal-file-bytes"] && r.WALMaxBytes < 4*r.WALFileBytes {

@@ -62,9 +62,14 @@ type Server struct {
 	CacheBytes           int64    // of the RAM cache
 	DiskCacheDir         string   // absolute path; "": no disk cache
 	DiskCacheBytes       int64    // of the disk cache; 0 without one
-	Pprof                bool
-	OTLPEndpoint         string // "" exports no traces
-	LogLevel, LogFormat  string
+	// Peers or PeersDNS, or neither, is where the other query processes are.
+	Peers               string        // host:port, separated by commas
+	PeersDNS            string        // host:port
+	PodName             string        // "": the host's name and the port of HTTPAddr
+	PrewarmTimeout      time.Duration // most time to load before being ready
+	Pprof               bool
+	OTLPEndpoint        string // "" exports no traces
+	LogLevel, LogFormat string
 
 	WALMaxBytes   int64         // log budget: pressure on writes rises with its use
 	BallastBytes  int64         // given up when the disk is nearly full; 0: none

@@ -55,6 +55,7 @@ func devOr(dev, other string) map[Role]string { return map[Role]string{Dev: dev,
 var (
 	ingest  = []Role{Dev, Writer}
 	servers = []Role{Dev, Writer, Query}
+	queries = []Role{Query}
 )
 
 var keys = []Key{
@@ -107,6 +108,26 @@ var keys = []Key{
 		Name: "writer-grpc-addr", Arg: "ADDR", def: always(""), roles: servers,
 		Help: "where a query process forwards gRPC writes to; empty: port 9090 of writer-url's host (TLS if that is https)",
 		set:  setWriterGRPCAddr,
+	},
+	{
+		Name: "peers", Arg: "ADDR,…", def: always(""), roles: queries,
+		Help: "REST addresses of the query processes that share the work, this one may be among them; empty for none",
+		set:  optional(addresses(func(s *Server) *string { return &s.Peers })),
+	},
+	{
+		Name: "peers-dns", Arg: "HOST:PORT", def: always(""), roles: queries,
+		Help: "a name behind which they all are, such as a headless service's, instead of peers",
+		set:  optional(hostAndPort(func(s *Server) *string { return &s.PeersDNS })),
+	},
+	{
+		Name: "pod-name", Arg: "NAME", def: always(""), roles: queries,
+		Help: "what this process is called among them; it decides which segments are its own; empty: host name and port of http-addr",
+		set:  text(func(s *Server) *string { return &s.PodName }),
+	},
+	{
+		Name: "prewarm-timeout", Arg: "DURATION", def: always("30s"), roles: queries,
+		Help: "most time to load what the others have in memory before being ready",
+		set:  duration(func(s *Server) *time.Duration { return &s.PrewarmTimeout }),
 	},
 	{
 		Name: "cache-bytes", Arg: "SIZE", def: always("60%"), roles: servers,

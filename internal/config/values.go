@@ -183,6 +183,32 @@ func address(field func(*Server) *string) setter {
 	}
 }
 
+// hostAndPort is an address to reach somebody at.
+func hostAndPort(field func(*Server) *string) setter {
+	return func(s *Server, text string, env environment) error {
+		if host, port, err := net.SplitHostPort(text); err != nil || host == "" || port == "0" {
+			return errors.New("want host:port")
+		}
+		return address(field)(s, text, env)
+	}
+}
+
+// addresses is a list of them, separated by commas.
+func addresses(field func(*Server) *string) setter {
+	return func(s *Server, text string, env environment) error {
+		var all []string
+		for one := range strings.SplitSeq(text, ",") {
+			var addr string
+			if err := hostAndPort(func(*Server) *string { return &addr })(s, strings.TrimSpace(one), env); err != nil {
+				return fmt.Errorf("%q: %w", strings.TrimSpace(one), err)
+			}
+			all = append(all, addr)
+		}
+		*field(s) = strings.Join(all, ",")
+		return nil
+	}
+}
+
 func directory(field func(*Server) *string) setter {
 	return func(s *Server, text string, env environment) error {
 		if text == "" {
