@@ -110,8 +110,8 @@ var keys = []Key{
 		set:  setWriterGRPCAddr,
 	},
 	{
-		Name: "peers", Arg: "ADDR,…", def: always(""), roles: queries,
-		Help: "REST addresses of the query processes that share the work, this one may be among them; empty for none",
+		Name: "peers", Arg: "ADDRS", def: always(""), roles: queries,
+		Help: "host:port,… of the query processes that share the work, this one may be among them; empty for none",
 		set:  optional(addresses(func(s *Server) *string { return &s.Peers })),
 	},
 	{

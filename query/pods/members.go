@@ -260,7 +260,11 @@ func (m *Members) leave(p *Peer, what string, err error) {
 	if m.ready[p.Addr] != p {
 		return
 	}
-	m.say(p.Addr, what, "err", err)
+	if err != nil {
+		m.say(p.Addr, what, "err", err)
+	} else {
+		m.say(p.Addr, what)
+	}
 	next := map[string]*Peer{}
 	for addr, other := range m.ready {
 		if other != p {
