@@ -126,10 +126,8 @@ type Service struct {
 	filters  *filterCache
 	searches *telemetry.Search
 	workers  *telemetry.Workers
-	sizes    *telemetry.CollectionSize // nil where the writer of this process reports them
-	warming  sync.Map                  // what is being warmed in the background
-	sized    map[string]bool           // names that are reported; of tick alone
-	listed   time.Time                 // when collections were last listed; of tick alone
+	warming  sync.Map  // what is being warmed in the background
+	listed   time.Time // when collections were last listed; of tick alone
 	resident *residents
 	fanout   *telemetry.Fanout
 	fleet    *fleet // nil: this process is on its own
@@ -198,7 +196,7 @@ func New(cfg Config) (*Service, error) {
 	s.random = rand.Uint64N
 	s.live = newLiveRecall(s)
 	s.workers = telemetry.NewWorkers(s.cfg.Registerer)
-	s.sizes = telemetry.SharedCollectionSize(s.cfg.Registerer)
+	telemetry.WatchCollectionSizes(s.cfg.Registerer, s.reportSizes)
 	s.cfg.Registerer.MustRegister(tierCollector{s})
 	s.fanout = telemetry.NewFanout(s.cfg.Registerer)
 	if s.cfg.Pods != nil {

@@ -56,10 +56,8 @@ func (s *Service) Start() {
 // tick does what is due. Callers do not overlap.
 func (s *Service) tick(ctx context.Context) {
 	s.look(ctx)
-	replicas := s.catalog.present()
-	s.resident.only(replicas)
+	s.resident.only(s.catalog.present())
 	s.resident.tick()
-	s.reportSizes(replicas)
 }
 
 // look reads manifests that were not read for a while, those first that have
@@ -92,24 +90,19 @@ func (s *Service) look(ctx context.Context) {
 	_ = g.Wait()
 }
 
-// reportSizes exports how many rows each collection has.
-func (s *Service) reportSizes(replicas []*replica) {
-	if s.sizes == nil {
-		return
-	}
-	reported := map[string]bool{}
-	for _, r := range replicas {
+// reportSizes says how many rows each collection has.
+func (s *Service) reportSizes(report func(collection string, vectors uint64)) {
+	newest := map[string]*state{} // by name: one that was dropped may be known still, beside its namesake
+	for _, r := range s.catalog.present() {
 		st := r.state.Load()
 		name := st.collection().Name
-		reported[name] = true
-		s.sizes.Set(name, int64(st.rowCount()))
-	}
-	for name := range s.sized {
-		if !reported[name] {
-			s.sizes.Remove(name)
+		if other := newest[name]; other == nil || st.collection().ID > other.collection().ID {
+			newest[name] = st
 		}
 	}
-	s.sized = reported
+	for name, st := range newest {
+		report(name, st.rowCount())
+	}
 }
 
 // tierCollector counts collections by tier when it is asked.

@@ -56,26 +56,37 @@ type CollectionSize struct{ vectors *prometheus.GaugeVec }
 
 // NewCollectionSize registers akidb_collection_size_vectors.
 func NewCollectionSize(reg prometheus.Registerer) *CollectionSize {
-	c := newCollectionSize()
+	c := &CollectionSize{prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: sizeName, Help: sizeHelp}, []string{"collection"})}
 	reg.MustRegister(c.vectors)
 	return c
 }
 
-// SharedCollectionSize is NewCollectionSize for a role beside which another may
-// report the same: then it returns nil.
-func SharedCollectionSize(reg prometheus.Registerer) *CollectionSize {
-	c := newCollectionSize()
-	if registered(reg, c.vectors) != c.vectors {
-		return nil
-	}
-	return c
+const (
+	sizeName = "akidb_collection_size_vectors"
+	sizeHelp = "Rows of a collection, unflushed ones included, deleted ones not."
+)
+
+// WatchCollectionSizes registers the same metric for a role that counts when it
+// is asked: each reports the rows of every collection. Where another role of the
+// process reports them it does nothing.
+func WatchCollectionSizes(reg prometheus.Registerer, each func(report func(collection string, vectors uint64))) {
+	registered[prometheus.Collector](reg, sizes{prometheus.NewDesc(sizeName, sizeHelp, []string{"collection"}, nil), each})
 }
 
-func newCollectionSize() *CollectionSize {
-	return &CollectionSize{prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "akidb_collection_size_vectors",
-		Help: "Rows of a collection, unflushed ones included, deleted ones not.",
-	}, []string{"collection"})}
+// sizes is a collector of what each reports.
+type sizes struct {
+	desc *prometheus.Desc
+	each func(report func(collection string, vectors uint64))
+}
+
+// Describe implements prometheus.Collector.
+func (s sizes) Describe(out chan<- *prometheus.Desc) { out <- s.desc }
+
+// Collect implements prometheus.Collector.
+func (s sizes) Collect(out chan<- prometheus.Metric) {
+	s.each(func(collection string, vectors uint64) {
+		out <- prometheus.MustNewConstMetric(s.desc, prometheus.GaugeValue, float64(vectors), collection)
+	})
 }
 
 // Set records the rows of a collection.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/segments/blob/faultblob"
+	"github.com/akidb/akidb/segments/blob/memblob"
 	"github.com/akidb/akidb/segments/columns"
 	"github.com/akidb/akidb/segments/ivfpq"
 	"github.com/akidb/akidb/writer"
@@ -166,9 +167,11 @@ func good(b *bench) {
 	b.run(s, call{"GET", "/readyz", "", "", 503, ""})
 }
 
-// index is a search of a segment large enough to have one.
+// index is a search of a segment large enough to have one, and to be kept in
+// memory, or not.
 func index(b *bench) {
-	s := startDev(b, setup{})
+	store := memblob.New()
+	s := startDev(b, setup{store: store, resident: 1 << 20})
 	b.run(s, seed[0])
 	var rows strings.Builder
 	for i := range ivfpq.ExactRows {
@@ -182,6 +185,12 @@ func index(b *bench) {
 			b.Errorf("no stage %s in %v", stage, x)
 		}
 	}
+	b.run(s, call{"POST", admin + "/pin", "", "", 200, ""},
+		call{"POST", films + "/warm", `{"wait": true}`, "", 200, ""},
+		call{"GET", films, "", "", 200, ""})
+	small := startQuery(b, setup{store: store, resident: 1}, "")
+	b.run(small, call{"POST", films + "/warm", `{"wait": true}`, "", 200, ""},
+		call{"GET", films, "", "", 200, ""})
 }
 
 // bad is what is refused for what it asks.

@@ -44,6 +44,8 @@ type setup struct {
 	store  blob.Store // nil: a new one; guarded as every process's is
 	writer writer.Config
 	limits httpapi.Limits
+	// resident is how many bytes of segments are kept in memory whole.
+	resident int64
 }
 
 func (s setup) withDefaults() setup {
@@ -150,7 +152,7 @@ func openWriter(t testing.TB, s setup) *writer.Writer {
 
 func newQuery(t testing.TB, s setup, w query.Writer) *query.Service {
 	t.Helper()
-	q, err := query.New(query.Config{Store: s.store, Ranges: blob.Direct(s.store), Writer: w, Limits: s.limits})
+	q, err := query.New(query.Config{Store: s.store, Ranges: blob.Direct(s.store), Writer: w, Limits: s.limits, ResidentBytes: s.resident})
 	if err != nil {
 		t.Fatal(err)
 	}
