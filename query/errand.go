@@ -65,7 +65,7 @@ func questionOf(ctx context.Context, st *state, segments []int, searches []searc
 
 // asked puts a search in words: every field of it.
 func (q *search) asked() askedSearch {
-	out := askedSearch{vector: q.vector, k: uint32(q.k), targetRecall: q.targetRecall, nprobe: uint32(q.nprobe)}
+	out := askedSearch{vector: q.vector, k: uint32(q.k), spare: uint32(q.spare), targetRecall: q.targetRecall, nprobe: uint32(q.nprobe)}
 	if q.filter != nil {
 		out.filter = q.filter.text
 	}
@@ -85,7 +85,7 @@ func (q *search) asked() askedSearch {
 // search is the inverse of asked, checked like one from a client.
 func (s *Service) search(a *askedSearch) (search, error) {
 	q := search{
-		vector: a.vector, k: int(a.k), exact: a.flags&flagExact != 0, targetRecall: a.targetRecall, nprobe: int(a.nprobe),
+		vector: a.vector, k: int(a.k), spare: int(min(a.spare, a.k)), exact: a.flags&flagExact != 0, targetRecall: a.targetRecall, nprobe: int(a.nprobe),
 		want: included{metadata: a.flags&flagMetadata != 0, vector: a.flags&flagVector != 0, version: a.flags&flagVersion != 0},
 		cold: a.flags&flagCold != 0,
 	}

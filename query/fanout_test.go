@@ -413,7 +413,7 @@ func TestEveryFieldOfASearchTravels(t *testing.T) {
 		t.Fatal(err)
 	}
 	threshold := float32(3)
-	want := search{vector: []float32{1, 2}, k: 7, filter: filter, exact: true, targetRecall: 0.5, nprobe: 9, threshold: &threshold, want: included{true, true, true}, cold: true}
+	want := search{vector: []float32{1, 2}, k: 7, spare: 1, filter: filter, exact: true, targetRecall: 0.5, nprobe: 9, threshold: &threshold, want: included{true, true, true}, cold: true}
 	for i := range reflect.TypeOf(want).NumField() {
 		if reflect.ValueOf(want).Field(i).IsZero() {
 			t.Errorf("field %s of a search is not tried", reflect.TypeOf(want).Field(i).Name)

@@ -20,7 +20,7 @@ import (
 //	question: "AKPQ" · manifest version u64 · commit id · remaining µs u64
 //	          · from memory alone u8 · dim u32 · count u32 · count × (segment id · masked rows)
 //	          · count u32 · count × search · crc32c u32
-//	search:   k u32 · target recall f32 · nprobe u32 · flags u8 · threshold f32 · filter · dim × f32
+//	search:   k u32 · spare u32 · target recall f32 · nprobe u32 · flags u8 · threshold f32 · filter · dim × f32
 //	answer:   "AKPA" · question's crc32c u32 · dim u32 · 7 × u64 of the cache's usage
 //	          · count u32 · count × found · crc32c u32
 //	found:    4 × u64 of the search's usage · count u32 · count × (stage · µs, rounds, gets, bytes u64 · detail)
@@ -70,7 +70,7 @@ type askedSegment struct {
 // askedSearch is a search on its way.
 type askedSearch struct {
 	vector       []float32
-	k            uint32
+	k, spare     uint32
 	targetRecall float32
 	nprobe       uint32
 	flags        byte
@@ -131,6 +131,7 @@ func (q *question) encode() []byte {
 	b = le.AppendUint32(b, uint32(len(q.searches)))
 	for _, s := range q.searches {
 		b = le.AppendUint32(b, s.k)
+		b = le.AppendUint32(b, s.spare)
 		b = le.AppendUint32(b, math.Float32bits(s.targetRecall))
 		b = le.AppendUint32(b, s.nprobe)
 		b = le.AppendUint32(append(b, s.flags), math.Float32bits(s.threshold))
@@ -163,8 +164,8 @@ func decodeQuestion(b []byte) (*question, error) {
 	for range d.each(8) {
 		q.segments = append(q.segments, askedSegment{string(d.bytes()), d.own()})
 	}
-	for range d.each(21 + 4*q.dim) {
-		s := askedSearch{k: d.u32(), targetRecall: d.f32(), nprobe: d.u32(), flags: d.u8(), threshold: d.f32(), filter: d.own(), vector: d.floats(q.dim)}
+	for range d.each(25 + 4*q.dim) {
+		s := askedSearch{k: d.u32(), spare: d.u32(), targetRecall: d.f32(), nprobe: d.u32(), flags: d.u8(), threshold: d.f32(), filter: d.own(), vector: d.floats(q.dim)}
 		if s.flags&^flagsKnown != 0 {
 			d.fail("flags %#x", s.flags)
 		}
