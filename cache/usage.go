@@ -134,6 +134,7 @@ type DiskStats struct {
 	State        string // "on", "read-only", "off", or "" when there is none
 	Bytes        int64  // of its files
 	Blocks       int64  // that can be found
+	Queued       int64  // bytes that wait to be written
 	Written      int64  // blocks
 	WrittenBytes int64
 	Rejections   int64 // blocks not written: not asked for often enough, or the queue was full
@@ -221,6 +222,7 @@ func (c *Cache) Stats() Stats {
 	}
 	if c.disk != nil {
 		s.Disk = DiskStats{
+			Queued:       c.disk.queuedBytes.Load(),
 			Written:      c.count.diskWrites.Load(),
 			WrittenBytes: c.count.diskWrittenBytes.Load(),
 			Rejections:   c.count.diskRejections.Load(),

@@ -21,6 +21,7 @@ var (
 	diskState     = prometheus.NewDesc("akidb_disk_cache_state", "1 for what the disk cache does: on, read-only (it cannot write) or off.", []string{"state"}, nil)
 	diskBytes     = prometheus.NewDesc("akidb_disk_cache_bytes", "Bytes of the disk cache's files.", nil, nil)
 	diskBlocks    = prometheus.NewDesc("akidb_disk_cache_blocks", "Blocks that are found in the disk cache.", nil, nil)
+	diskQueued    = prometheus.NewDesc("akidb_disk_cache_queued_bytes", "Bytes that wait to be written to the disk cache.", nil, nil)
 	diskReadBytes = prometheus.NewDesc("akidb_disk_cache_read_bytes_total", "Bytes found in the disk cache.", nil, nil)
 	diskWrites    = prometheus.NewDesc("akidb_disk_cache_written_bytes_total", "Bytes written to the disk cache.", nil, nil)
 	diskDropped   = prometheus.NewDesc("akidb_disk_cache_dropped_total", "Blocks the disk cache did not keep, by reason: evicted, rejected (seldom asked for, or too many at once) or corrupt.", []string{"reason"}, nil)
@@ -30,7 +31,7 @@ var (
 func (c cacheCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		cacheRequests, cacheReads, cacheBytes, cacheHedges, cacheDropped, cacheCorrupt,
-		diskState, diskBytes, diskBlocks, diskReadBytes, diskWrites, diskDropped, diskErrors,
+		diskState, diskBytes, diskBlocks, diskQueued, diskReadBytes, diskWrites, diskDropped, diskErrors,
 	} {
 		out <- d
 	}
@@ -67,6 +68,7 @@ func (c cacheCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(diskBytes, s.Disk.Bytes)
 	gauge(diskBlocks, s.Disk.Blocks)
+	gauge(diskQueued, s.Disk.Queued)
 	count(diskReadBytes, s.DiskBytes)
 	count(diskWrites, s.Disk.WrittenBytes)
 	count(diskDropped, s.Disk.Evictions, "evicted")
