@@ -24,6 +24,7 @@ func (s *Service) RegisterGRPC(r *grpcapi.Router) {
 	registerRead(r, akidbv1.VectorService_GetVector_FullMethodName, s.grpcGetVector)
 	registerRead(r, akidbv1.VectorService_Scroll_FullMethodName, s.grpcScroll)
 	registerRead(r, akidbv1.VectorService_Count_FullMethodName, s.grpcCount)
+	registerRead(r, akidbv1.VectorService_Facet_FullMethodName, s.grpcFacet)
 	registerRead(r, akidbv1.SearchService_Search_FullMethodName, s.grpcSearch)
 	registerRead(r, akidbv1.SearchService_SearchBatch_FullMethodName, s.grpcSearchBatch, searches)
 	registerRead(r, akidbv1.SearchService_Recall_FullMethodName, s.grpcRecall)
@@ -82,7 +83,7 @@ func (s *Service) grpcScroll(ctx context.Context, req *akidbv1.ScrollRequest) (*
 		return nil, Served{}, err
 	}
 	page, served, err := s.Scroll(ctx, req.Collection, &ScrollRequest{
-		Filter: filter, Limit: number[int](req.Limit), Cursor: req.Cursor, Include: includeNames(req.Include),
+		Filter: filter, OrderBy: orderBy(req.OrderBy), Limit: number[int](req.Limit), Cursor: req.Cursor, Include: includeNames(req.Include),
 		Consistency: req.Consistency, Token: req.Token, AsOf: quoted(req.AsOf),
 	})
 	if err != nil {
@@ -105,6 +106,31 @@ func (s *Service) grpcCount(ctx context.Context, req *akidbv1.CountRequest) (*ak
 		return nil, served, err
 	}
 	return &akidbv1.CountResponse{Count: count.Count}, served, nil
+}
+
+func orderBy(m *akidbv1.OrderBy) *OrderBy {
+	if m == nil {
+		return nil
+	}
+	return &OrderBy{Key: m.Key, Direction: m.Direction}
+}
+
+func (s *Service) grpcFacet(ctx context.Context, req *akidbv1.FacetRequest) (*akidbv1.FacetResponse, Served, error) {
+	filter, err := filterValue(req.Filter)
+	if err != nil {
+		return nil, Served{}, err
+	}
+	facet, served, err := s.Facet(ctx, req.Collection, &FacetRequest{
+		Key: req.Key, Filter: filter, Limit: number[int](req.Limit), Consistency: req.Consistency, Token: req.Token, AsOf: quoted(req.AsOf),
+	})
+	if err != nil {
+		return nil, served, err
+	}
+	out := &akidbv1.FacetResponse{}
+	for _, hit := range facet.Hits {
+		out.Hits = append(out.Hits, &akidbv1.FacetHit{Value: string(hit.Value), Count: hit.Count})
+	}
+	return out, served, nil
 }
 
 func (s *Service) grpcSearch(ctx context.Context, req *akidbv1.SearchRequest) (*akidbv1.SearchResponse, Served, error) {

@@ -1008,9 +1008,10 @@ type ScrollRequest struct {
 	Cursor     *string                `protobuf:"bytes,4,opt,name=cursor,proto3,oneof" json:"cursor,omitempty"` // next_cursor of the page before
 	Include    *Include               `protobuf:"bytes,5,opt,name=include,proto3" json:"include,omitempty"`
 	// How fresh the answer is: see SearchRequest.
-	Consistency   *string `protobuf:"bytes,6,opt,name=consistency,proto3,oneof" json:"consistency,omitempty"`
-	Token         *string `protobuf:"bytes,7,opt,name=token,proto3,oneof" json:"token,omitempty"`
-	AsOf          *string `protobuf:"bytes,8,opt,name=as_of,json=asOf,proto3,oneof" json:"as_of,omitempty"`
+	Consistency   *string  `protobuf:"bytes,6,opt,name=consistency,proto3,oneof" json:"consistency,omitempty"`
+	Token         *string  `protobuf:"bytes,7,opt,name=token,proto3,oneof" json:"token,omitempty"`
+	AsOf          *string  `protobuf:"bytes,8,opt,name=as_of,json=asOf,proto3,oneof" json:"as_of,omitempty"`
+	OrderBy       *OrderBy `protobuf:"bytes,9,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"` // not set: by id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1101,6 +1102,66 @@ func (x *ScrollRequest) GetAsOf() string {
 	return ""
 }
 
+func (x *ScrollRequest) GetOrderBy() *OrderBy {
+	if x != nil {
+		return x.OrderBy
+	}
+	return nil
+}
+
+// OrderBy asks for rows in order of their values for a key.
+type OrderBy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *string                `protobuf:"bytes,1,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	Direction     *string                `protobuf:"bytes,2,opt,name=direction,proto3,oneof" json:"direction,omitempty"` // asc, the default, or desc
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderBy) Reset() {
+	*x = OrderBy{}
+	mi := &file_akidb_v1_vectors_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderBy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderBy) ProtoMessage() {}
+
+func (x *OrderBy) ProtoReflect() protoreflect.Message {
+	mi := &file_akidb_v1_vectors_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderBy.ProtoReflect.Descriptor instead.
+func (*OrderBy) Descriptor() ([]byte, []int) {
+	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *OrderBy) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
+func (x *OrderBy) GetDirection() string {
+	if x != nil && x.Direction != nil {
+		return *x.Direction
+	}
+	return ""
+}
+
 type ScrollResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vectors       []*Row                 `protobuf:"bytes,1,rep,name=vectors,proto3" json:"vectors,omitempty"`
@@ -1111,7 +1172,7 @@ type ScrollResponse struct {
 
 func (x *ScrollResponse) Reset() {
 	*x = ScrollResponse{}
-	mi := &file_akidb_v1_vectors_proto_msgTypes[16]
+	mi := &file_akidb_v1_vectors_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1184,7 @@ func (x *ScrollResponse) String() string {
 func (*ScrollResponse) ProtoMessage() {}
 
 func (x *ScrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_akidb_v1_vectors_proto_msgTypes[16]
+	mi := &file_akidb_v1_vectors_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1197,7 @@ func (x *ScrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrollResponse.ProtoReflect.Descriptor instead.
 func (*ScrollResponse) Descriptor() ([]byte, []int) {
-	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{16}
+	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScrollResponse) GetVectors() []*Row {
@@ -1167,7 +1228,7 @@ type CountRequest struct {
 
 func (x *CountRequest) Reset() {
 	*x = CountRequest{}
-	mi := &file_akidb_v1_vectors_proto_msgTypes[17]
+	mi := &file_akidb_v1_vectors_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1240,7 @@ func (x *CountRequest) String() string {
 func (*CountRequest) ProtoMessage() {}
 
 func (x *CountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_akidb_v1_vectors_proto_msgTypes[17]
+	mi := &file_akidb_v1_vectors_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1253,7 @@ func (x *CountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountRequest.ProtoReflect.Descriptor instead.
 func (*CountRequest) Descriptor() ([]byte, []int) {
-	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{17}
+	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CountRequest) GetCollection() string {
@@ -1239,7 +1300,7 @@ type CountResponse struct {
 
 func (x *CountResponse) Reset() {
 	*x = CountResponse{}
-	mi := &file_akidb_v1_vectors_proto_msgTypes[18]
+	mi := &file_akidb_v1_vectors_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1312,7 @@ func (x *CountResponse) String() string {
 func (*CountResponse) ProtoMessage() {}
 
 func (x *CountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_akidb_v1_vectors_proto_msgTypes[18]
+	mi := &file_akidb_v1_vectors_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,10 +1325,200 @@ func (x *CountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountResponse.ProtoReflect.Descriptor instead.
 func (*CountResponse) Descriptor() ([]byte, []int) {
-	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{18}
+	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CountResponse) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type FacetRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Collection string                 `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	Key        *string                `protobuf:"bytes,2,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	Filter     *string                `protobuf:"bytes,3,opt,name=filter,proto3,oneof" json:"filter,omitempty"` // JSON; not set: all rows
+	Limit      *int64                 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`  // of values: 1 to 10000, 10 if not set
+	// How fresh the answer is: see SearchRequest.
+	Consistency   *string `protobuf:"bytes,5,opt,name=consistency,proto3,oneof" json:"consistency,omitempty"`
+	Token         *string `protobuf:"bytes,6,opt,name=token,proto3,oneof" json:"token,omitempty"`
+	AsOf          *string `protobuf:"bytes,7,opt,name=as_of,json=asOf,proto3,oneof" json:"as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FacetRequest) Reset() {
+	*x = FacetRequest{}
+	mi := &file_akidb_v1_vectors_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FacetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FacetRequest) ProtoMessage() {}
+
+func (x *FacetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_akidb_v1_vectors_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FacetRequest.ProtoReflect.Descriptor instead.
+func (*FacetRequest) Descriptor() ([]byte, []int) {
+	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *FacetRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *FacetRequest) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
+func (x *FacetRequest) GetFilter() string {
+	if x != nil && x.Filter != nil {
+		return *x.Filter
+	}
+	return ""
+}
+
+func (x *FacetRequest) GetLimit() int64 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *FacetRequest) GetConsistency() string {
+	if x != nil && x.Consistency != nil {
+		return *x.Consistency
+	}
+	return ""
+}
+
+func (x *FacetRequest) GetToken() string {
+	if x != nil && x.Token != nil {
+		return *x.Token
+	}
+	return ""
+}
+
+func (x *FacetRequest) GetAsOf() string {
+	if x != nil && x.AsOf != nil {
+		return *x.AsOf
+	}
+	return ""
+}
+
+type FacetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hits          []*FacetHit            `protobuf:"bytes,1,rep,name=hits,proto3" json:"hits,omitempty"` // most rows first, then by value
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FacetResponse) Reset() {
+	*x = FacetResponse{}
+	mi := &file_akidb_v1_vectors_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FacetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FacetResponse) ProtoMessage() {}
+
+func (x *FacetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_akidb_v1_vectors_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FacetResponse.ProtoReflect.Descriptor instead.
+func (*FacetResponse) Descriptor() ([]byte, []int) {
+	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FacetResponse) GetHits() []*FacetHit {
+	if x != nil {
+		return x.Hits
+	}
+	return nil
+}
+
+// FacetHit is a value and how many rows have it.
+type FacetHit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"` // JSON: a string, a number or a boolean
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FacetHit) Reset() {
+	*x = FacetHit{}
+	mi := &file_akidb_v1_vectors_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FacetHit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FacetHit) ProtoMessage() {}
+
+func (x *FacetHit) ProtoReflect() protoreflect.Message {
+	mi := &file_akidb_v1_vectors_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FacetHit.ProtoReflect.Descriptor instead.
+func (*FacetHit) Descriptor() ([]byte, []int) {
+	return file_akidb_v1_vectors_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *FacetHit) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *FacetHit) GetCount() uint64 {
 	if x != nil {
 		return x.Count
 	}
@@ -1389,7 +1640,7 @@ const file_akidb_v1_vectors_proto_rawDesc = "" +
 	"\v_durability\"H\n" +
 	"\x16DeleteByFilterResponse\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\x04R\adeleted\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\tR\x05token\"\xd1\x02\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"\xff\x02\n" +
 	"\rScrollRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1400,13 +1651,20 @@ const file_akidb_v1_vectors_proto_rawDesc = "" +
 	"\ainclude\x18\x05 \x01(\v2\x11.akidb.v1.IncludeR\ainclude\x12%\n" +
 	"\vconsistency\x18\x06 \x01(\tH\x03R\vconsistency\x88\x01\x01\x12\x19\n" +
 	"\x05token\x18\a \x01(\tH\x04R\x05token\x88\x01\x01\x12\x18\n" +
-	"\x05as_of\x18\b \x01(\tH\x05R\x04asOf\x88\x01\x01B\t\n" +
+	"\x05as_of\x18\b \x01(\tH\x05R\x04asOf\x88\x01\x01\x12,\n" +
+	"\border_by\x18\t \x01(\v2\x11.akidb.v1.OrderByR\aorderByB\t\n" +
 	"\a_filterB\b\n" +
 	"\x06_limitB\t\n" +
 	"\a_cursorB\x0e\n" +
 	"\f_consistencyB\b\n" +
 	"\x06_tokenB\b\n" +
-	"\x06_as_of\"o\n" +
+	"\x06_as_of\"Y\n" +
+	"\aOrderBy\x12\x15\n" +
+	"\x03key\x18\x01 \x01(\tH\x00R\x03key\x88\x01\x01\x12!\n" +
+	"\tdirection\x18\x02 \x01(\tH\x01R\tdirection\x88\x01\x01B\x06\n" +
+	"\x04_keyB\f\n" +
+	"\n" +
+	"_direction\"o\n" +
 	"\x0eScrollResponse\x12'\n" +
 	"\avectors\x18\x01 \x03(\v2\r.akidb.v1.RowR\avectors\x12$\n" +
 	"\vnext_cursor\x18\x02 \x01(\tH\x00R\n" +
@@ -1425,7 +1683,28 @@ const file_akidb_v1_vectors_proto_rawDesc = "" +
 	"\x06_tokenB\b\n" +
 	"\x06_as_of\"%\n" +
 	"\rCountResponse\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count2\xcd\x04\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"\x9a\x02\n" +
+	"\fFacetRequest\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12\x15\n" +
+	"\x03key\x18\x02 \x01(\tH\x00R\x03key\x88\x01\x01\x12\x1b\n" +
+	"\x06filter\x18\x03 \x01(\tH\x01R\x06filter\x88\x01\x01\x12\x19\n" +
+	"\x05limit\x18\x04 \x01(\x03H\x02R\x05limit\x88\x01\x01\x12%\n" +
+	"\vconsistency\x18\x05 \x01(\tH\x03R\vconsistency\x88\x01\x01\x12\x19\n" +
+	"\x05token\x18\x06 \x01(\tH\x04R\x05token\x88\x01\x01\x12\x18\n" +
+	"\x05as_of\x18\a \x01(\tH\x05R\x04asOf\x88\x01\x01B\x06\n" +
+	"\x04_keyB\t\n" +
+	"\a_filterB\b\n" +
+	"\x06_limitB\x0e\n" +
+	"\f_consistencyB\b\n" +
+	"\x06_tokenB\b\n" +
+	"\x06_as_of\"7\n" +
+	"\rFacetResponse\x12&\n" +
+	"\x04hits\x18\x01 \x03(\v2\x12.akidb.v1.FacetHitR\x04hits\"6\n" +
+	"\bFacetHit\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\tR\x05value\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count2\x87\x05\n" +
 	"\rVectorService\x12;\n" +
 	"\x06Upsert\x12\x17.akidb.v1.UpsertRequest\x1a\x18.akidb.v1.UpsertResponse\x12O\n" +
 	"\fStreamUpsert\x12\x1d.akidb.v1.StreamUpsertRequest\x1a\x1e.akidb.v1.StreamUpsertResponse(\x01\x12D\n" +
@@ -1434,7 +1713,8 @@ const file_akidb_v1_vectors_proto_rawDesc = "" +
 	"\rDeleteVectors\x12\x1e.akidb.v1.DeleteVectorsRequest\x1a\x1f.akidb.v1.DeleteVectorsResponse\x12S\n" +
 	"\x0eDeleteByFilter\x12\x1f.akidb.v1.DeleteByFilterRequest\x1a .akidb.v1.DeleteByFilterResponse\x12;\n" +
 	"\x06Scroll\x12\x17.akidb.v1.ScrollRequest\x1a\x18.akidb.v1.ScrollResponse\x128\n" +
-	"\x05Count\x12\x16.akidb.v1.CountRequest\x1a\x17.akidb.v1.CountResponseB-Z+github.com/akidb/akidb/api/akidb/v1;akidbv1b\x06proto3"
+	"\x05Count\x12\x16.akidb.v1.CountRequest\x1a\x17.akidb.v1.CountResponse\x128\n" +
+	"\x05Facet\x12\x16.akidb.v1.FacetRequest\x1a\x17.akidb.v1.FacetResponseB-Z+github.com/akidb/akidb/api/akidb/v1;akidbv1b\x06proto3"
 
 var (
 	file_akidb_v1_vectors_proto_rawDescOnce sync.Once
@@ -1448,7 +1728,7 @@ func file_akidb_v1_vectors_proto_rawDescGZIP() []byte {
 	return file_akidb_v1_vectors_proto_rawDescData
 }
 
-var file_akidb_v1_vectors_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_akidb_v1_vectors_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_akidb_v1_vectors_proto_goTypes = []any{
 	(*Vector)(nil),                 // 0: akidb.v1.Vector
 	(*UpsertRequest)(nil),          // 1: akidb.v1.UpsertRequest
@@ -1466,37 +1746,45 @@ var file_akidb_v1_vectors_proto_goTypes = []any{
 	(*DeleteByFilterRequest)(nil),  // 13: akidb.v1.DeleteByFilterRequest
 	(*DeleteByFilterResponse)(nil), // 14: akidb.v1.DeleteByFilterResponse
 	(*ScrollRequest)(nil),          // 15: akidb.v1.ScrollRequest
-	(*ScrollResponse)(nil),         // 16: akidb.v1.ScrollResponse
-	(*CountRequest)(nil),           // 17: akidb.v1.CountRequest
-	(*CountResponse)(nil),          // 18: akidb.v1.CountResponse
+	(*OrderBy)(nil),                // 16: akidb.v1.OrderBy
+	(*ScrollResponse)(nil),         // 17: akidb.v1.ScrollResponse
+	(*CountRequest)(nil),           // 18: akidb.v1.CountRequest
+	(*CountResponse)(nil),          // 19: akidb.v1.CountResponse
+	(*FacetRequest)(nil),           // 20: akidb.v1.FacetRequest
+	(*FacetResponse)(nil),          // 21: akidb.v1.FacetResponse
+	(*FacetHit)(nil),               // 22: akidb.v1.FacetHit
 }
 var file_akidb_v1_vectors_proto_depIdxs = []int32{
 	0,  // 0: akidb.v1.UpsertRequest.vectors:type_name -> akidb.v1.Vector
 	0,  // 1: akidb.v1.StreamUpsertRequest.vectors:type_name -> akidb.v1.Vector
 	7,  // 2: akidb.v1.GetVectorResponse.vector:type_name -> akidb.v1.Row
 	8,  // 3: akidb.v1.ScrollRequest.include:type_name -> akidb.v1.Include
-	7,  // 4: akidb.v1.ScrollResponse.vectors:type_name -> akidb.v1.Row
-	1,  // 5: akidb.v1.VectorService.Upsert:input_type -> akidb.v1.UpsertRequest
-	3,  // 6: akidb.v1.VectorService.StreamUpsert:input_type -> akidb.v1.StreamUpsertRequest
-	5,  // 7: akidb.v1.VectorService.GetVector:input_type -> akidb.v1.GetVectorRequest
-	9,  // 8: akidb.v1.VectorService.PatchVector:input_type -> akidb.v1.PatchVectorRequest
-	11, // 9: akidb.v1.VectorService.DeleteVectors:input_type -> akidb.v1.DeleteVectorsRequest
-	13, // 10: akidb.v1.VectorService.DeleteByFilter:input_type -> akidb.v1.DeleteByFilterRequest
-	15, // 11: akidb.v1.VectorService.Scroll:input_type -> akidb.v1.ScrollRequest
-	17, // 12: akidb.v1.VectorService.Count:input_type -> akidb.v1.CountRequest
-	2,  // 13: akidb.v1.VectorService.Upsert:output_type -> akidb.v1.UpsertResponse
-	4,  // 14: akidb.v1.VectorService.StreamUpsert:output_type -> akidb.v1.StreamUpsertResponse
-	6,  // 15: akidb.v1.VectorService.GetVector:output_type -> akidb.v1.GetVectorResponse
-	10, // 16: akidb.v1.VectorService.PatchVector:output_type -> akidb.v1.PatchVectorResponse
-	12, // 17: akidb.v1.VectorService.DeleteVectors:output_type -> akidb.v1.DeleteVectorsResponse
-	14, // 18: akidb.v1.VectorService.DeleteByFilter:output_type -> akidb.v1.DeleteByFilterResponse
-	16, // 19: akidb.v1.VectorService.Scroll:output_type -> akidb.v1.ScrollResponse
-	18, // 20: akidb.v1.VectorService.Count:output_type -> akidb.v1.CountResponse
-	13, // [13:21] is the sub-list for method output_type
-	5,  // [5:13] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	16, // 4: akidb.v1.ScrollRequest.order_by:type_name -> akidb.v1.OrderBy
+	7,  // 5: akidb.v1.ScrollResponse.vectors:type_name -> akidb.v1.Row
+	22, // 6: akidb.v1.FacetResponse.hits:type_name -> akidb.v1.FacetHit
+	1,  // 7: akidb.v1.VectorService.Upsert:input_type -> akidb.v1.UpsertRequest
+	3,  // 8: akidb.v1.VectorService.StreamUpsert:input_type -> akidb.v1.StreamUpsertRequest
+	5,  // 9: akidb.v1.VectorService.GetVector:input_type -> akidb.v1.GetVectorRequest
+	9,  // 10: akidb.v1.VectorService.PatchVector:input_type -> akidb.v1.PatchVectorRequest
+	11, // 11: akidb.v1.VectorService.DeleteVectors:input_type -> akidb.v1.DeleteVectorsRequest
+	13, // 12: akidb.v1.VectorService.DeleteByFilter:input_type -> akidb.v1.DeleteByFilterRequest
+	15, // 13: akidb.v1.VectorService.Scroll:input_type -> akidb.v1.ScrollRequest
+	18, // 14: akidb.v1.VectorService.Count:input_type -> akidb.v1.CountRequest
+	20, // 15: akidb.v1.VectorService.Facet:input_type -> akidb.v1.FacetRequest
+	2,  // 16: akidb.v1.VectorService.Upsert:output_type -> akidb.v1.UpsertResponse
+	4,  // 17: akidb.v1.VectorService.StreamUpsert:output_type -> akidb.v1.StreamUpsertResponse
+	6,  // 18: akidb.v1.VectorService.GetVector:output_type -> akidb.v1.GetVectorResponse
+	10, // 19: akidb.v1.VectorService.PatchVector:output_type -> akidb.v1.PatchVectorResponse
+	12, // 20: akidb.v1.VectorService.DeleteVectors:output_type -> akidb.v1.DeleteVectorsResponse
+	14, // 21: akidb.v1.VectorService.DeleteByFilter:output_type -> akidb.v1.DeleteByFilterResponse
+	17, // 22: akidb.v1.VectorService.Scroll:output_type -> akidb.v1.ScrollResponse
+	19, // 23: akidb.v1.VectorService.Count:output_type -> akidb.v1.CountResponse
+	21, // 24: akidb.v1.VectorService.Facet:output_type -> akidb.v1.FacetResponse
+	16, // [16:25] is the sub-list for method output_type
+	7,  // [7:16] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_akidb_v1_vectors_proto_init() }
@@ -1515,13 +1803,15 @@ func file_akidb_v1_vectors_proto_init() {
 	file_akidb_v1_vectors_proto_msgTypes[15].OneofWrappers = []any{}
 	file_akidb_v1_vectors_proto_msgTypes[16].OneofWrappers = []any{}
 	file_akidb_v1_vectors_proto_msgTypes[17].OneofWrappers = []any{}
+	file_akidb_v1_vectors_proto_msgTypes[18].OneofWrappers = []any{}
+	file_akidb_v1_vectors_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_akidb_v1_vectors_proto_rawDesc), len(file_akidb_v1_vectors_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

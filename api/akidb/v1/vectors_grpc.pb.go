@@ -27,6 +27,7 @@ const (
 	VectorService_DeleteByFilter_FullMethodName = "/akidb.v1.VectorService/DeleteByFilter"
 	VectorService_Scroll_FullMethodName         = "/akidb.v1.VectorService/Scroll"
 	VectorService_Count_FullMethodName          = "/akidb.v1.VectorService/Count"
+	VectorService_Facet_FullMethodName          = "/akidb.v1.VectorService/Facet"
 )
 
 // VectorServiceClient is the client API for VectorService service.
@@ -68,6 +69,8 @@ type VectorServiceClient interface {
 	Scroll(ctx context.Context, in *ScrollRequest, opts ...grpc.CallOption) (*ScrollResponse, error)
 	// Count counts the rows that match.
 	Count(ctx context.Context, in *CountRequest, opts ...grpc.CallOption) (*CountResponse, error)
+	// Facet counts the rows that match by the values they have for a key.
+	Facet(ctx context.Context, in *FacetRequest, opts ...grpc.CallOption) (*FacetResponse, error)
 }
 
 type vectorServiceClient struct {
@@ -161,6 +164,16 @@ func (c *vectorServiceClient) Count(ctx context.Context, in *CountRequest, opts 
 	return out, nil
 }
 
+func (c *vectorServiceClient) Facet(ctx context.Context, in *FacetRequest, opts ...grpc.CallOption) (*FacetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FacetResponse)
+	err := c.cc.Invoke(ctx, VectorService_Facet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // VectorServiceServer is the server API for VectorService service.
 // All implementations must embed UnimplementedVectorServiceServer
 // for forward compatibility.
@@ -200,6 +213,8 @@ type VectorServiceServer interface {
 	Scroll(context.Context, *ScrollRequest) (*ScrollResponse, error)
 	// Count counts the rows that match.
 	Count(context.Context, *CountRequest) (*CountResponse, error)
+	// Facet counts the rows that match by the values they have for a key.
+	Facet(context.Context, *FacetRequest) (*FacetResponse, error)
 	mustEmbedUnimplementedVectorServiceServer()
 }
 
@@ -233,6 +248,9 @@ func (UnimplementedVectorServiceServer) Scroll(context.Context, *ScrollRequest) 
 }
 func (UnimplementedVectorServiceServer) Count(context.Context, *CountRequest) (*CountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Count not implemented")
+}
+func (UnimplementedVectorServiceServer) Facet(context.Context, *FacetRequest) (*FacetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Facet not implemented")
 }
 func (UnimplementedVectorServiceServer) mustEmbedUnimplementedVectorServiceServer() {}
 func (UnimplementedVectorServiceServer) testEmbeddedByValue()                       {}
@@ -388,6 +406,24 @@ func _VectorService_Count_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VectorService_Facet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FacetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VectorServiceServer).Facet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VectorService_Facet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VectorServiceServer).Facet(ctx, req.(*FacetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // VectorService_ServiceDesc is the grpc.ServiceDesc for VectorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -422,6 +458,10 @@ var VectorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Count",
 			Handler:    _VectorService_Count_Handler,
+		},
+		{
+			MethodName: "Facet",
+			Handler:    _VectorService_Facet_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -244,7 +244,7 @@ func inMessages(t *testing.T, fields map[string]json.RawMessage) map[string]any 
 
 // jsonFields hold JSON in a string.
 var jsonFields = []protoreflect.FullName{
-	"akidb.v1.Row.metadata", "akidb.v1.Result.metadata", "akidb.v1.PatchVectorResponse.metadata", "akidb.v1.Group.group",
+	"akidb.v1.Row.metadata", "akidb.v1.Result.metadata", "akidb.v1.PatchVectorResponse.metadata", "akidb.v1.Group.group", "akidb.v1.FacetHit.value",
 }
 
 // plain is a message as JSON of REST would be.

@@ -97,6 +97,12 @@ var pairs = []pair{
 	{method: "POST", path: c + "/vectors/count", body: `{"filter": [1]}`, rpc: count, code: "invalid_filter"},
 	{method: "POST", path: c + "/vectors/count", body: `{"filter": ` + deep + `}`, rpc: count, code: "invalid_filter"},
 	{method: "POST", path: c + "/vectors/count", body: `{"filter": ` + wide + `}`, rpc: count, code: "invalid_filter"},
+	{method: "POST", path: c + "/vectors/scroll", body: `{"limit": 3, "order_by": {"key": "n", "direction": "desc"}}`, rpc: scroll},
+	{method: "POST", path: c + "/vectors/scroll", body: `{"limit": 3, "order_by": {"key": "n", "direction": "down"}}`, rpc: scroll, code: "unknown_direction"},
+	{method: "POST", path: c + "/facet", body: `{"key": "kind", "limit": 6, "filter": {"must_not": {"key": "n", "match": {"value": 2}}}}`, rpc: "VectorService/Facet"},
+	{method: "POST", path: c + "/facet", body: `{"key": "n", "limit": 5}`, rpc: "VectorService/Facet"},
+	{method: "POST", path: c + "/facet", body: `{}`, rpc: "VectorService/Facet", code: "invalid_key"},
+	{method: "POST", path: c + "/facet", body: `{"key": "n", "limit": 7}`, rpc: "VectorService/Facet", code: "out_of_range"},
 
 	// Searches.
 	{method: "POST", path: c + "/search", body: `{"vector": [1,0.5,0,0]}`, rpc: search},
