@@ -248,7 +248,9 @@ func (c *Cache) fromDisk(ctx context.Context, usage *Usage, rs []blob.Range, mis
 	for _, i := range missing {
 		if out[i] != nil {
 			c.count.diskHit(usage, rs[i])
-			c.ram.put(rs[i], out[i])
+			if keeps(ctx, rs[i]) {
+				c.ram.put(rs[i], out[i])
+			}
 		}
 	}
 	return still

@@ -20,6 +20,7 @@ type flight struct {
 	err   error
 
 	waiters int  // guarded by Cache.mu
+	keep    bool // in memory, as one of them wants; guarded by Cache.mu
 	job     *job // set by whoever made the flight, before it leaves
 }
 
@@ -49,6 +50,7 @@ func (c *Cache) board(ctx context.Context, usage *Usage, rs []blob.Range, missin
 			made = append(made, f)
 		}
 		f.waiters++
+		f.keep = f.keep || keeps(ctx, rs[i])
 		flights[n] = f
 	}
 	c.mu.Unlock()
@@ -201,7 +203,12 @@ func (c *Cache) readVerified(j *job, r blob.Range, tries int) ([]byte, error) {
 // memory first, so that whoever comes too late for the flight finds it there.
 func (c *Cache) land(f *flight, b []byte, err error) {
 	if err == nil {
-		c.ram.put(f.of, b)
+		c.mu.Lock()
+		keep := f.keep
+		c.mu.Unlock()
+		if keep {
+			c.ram.put(f.of, b)
+		}
 		if c.disk != nil {
 			c.disk.put(f.of, b)
 		}

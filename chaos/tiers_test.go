@@ -66,7 +66,12 @@ func TestPlacementIsForEveryProcess(t *testing.T) {
 		c := s.Collection(t, "places")
 		require.Equal(t, "cold", c.Tier)
 		require.Zero(t, c.ResidentBytes)
-		d.requireFound(t, "cold", s, "places") // a hundred searches, and it is not loaded
+		var answer struct {
+			Usage struct{ Cache string }
+		}
+		s.OK(t, "POST", "/collections/places/search", map[string]any{"vector": make([]float32, clusteredDim)}, &answer)
+		require.Equal(t, "cold", answer.Usage.Cache) // what was in memory whole is not there in parts either
+		d.requireFound(t, "cold", s, "places")       // a hundred searches, and it is not loaded
 		require.Zero(t, s.Collection(t, "places").ResidentBytes)
 	}
 

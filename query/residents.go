@@ -349,7 +349,7 @@ func (r *residents) load(ctx context.Context, w *wish) error {
 	if err != nil {
 		return err
 	}
-	resident, err := w.view.LoadResident(ctx, w.segment, arena.Bytes(), r.service.Quiet)
+	resident, err := w.view.LoadResident(cache.WithPassing(ctx), w.segment, arena.Bytes(), r.service.Quiet)
 	if err != nil {
 		arena.Release()
 		return err
