@@ -13,7 +13,7 @@
 // file to which each appends what it came to, and AKIDB_TEST_SEED repeats the
 // choices of a run: `make chaos`.
 //
-// No test waits for a time to pass. Where it waits for something to happen it
+// No test waits for a time to pass, unless load for a time is what it is about. Where it waits for something to happen it
 // gives up after [hang], which is for hangs only.
 package chaos
 

@@ -49,10 +49,12 @@ func (s *Server) observe(ctx *fasthttp.RequestCtx, st *state, took time.Duration
 	s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
 
 	// At thousands of searches a second a line for each is a cost and drowns the
-	// rest: what went well is for --log-level debug, and for the metrics.
+	// rest: what went well is for --log-level debug, and for the metrics. So is
+	// what is refused for there being too much of it; why is said elsewhere.
 	level := slog.LevelDebug
 	switch {
-	case code >= 500 && code != fasthttp.StatusServiceUnavailable:
+	case code == fasthttp.StatusServiceUnavailable, code == fasthttp.StatusTooManyRequests:
+	case code >= 500:
 		level = slog.LevelWarn
 	case code >= 400:
 		level = slog.LevelInfo
