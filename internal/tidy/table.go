@@ -87,6 +87,7 @@ var fences = []fence{
 	{module: "golang.org/x/sys", places: anywhere},
 
 	// Tests, and the packages that are made of tests.
+	{module: "github.com/anishathalye/porcupine", testsOnly: true},
 	{module: "pgregory.net/rapid", testsOnly: true, places: []string{"segments/blob/blobtest"}},
 	{module: "github.com/stretchr/testify", testsOnly: true, places: []string{"segments/blob/blobtest", "segments/blob/s3test"}},
 	{module: "go.uber.org/goleak", testsOnly: true},
