@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io"
 	"log/slog"
@@ -31,7 +32,7 @@ type DiskConfig struct {
 //
 //   - It never fails and is never wrong. Whatever happens to the files or the
 //     file system, a block is found and is right, or is not found.
-//   - Nobody waits for a write. Blocks are written by one goroutine, from a queue
+//   - Nobody waits for a write, nor longer than a second for reads. Blocks are written by one goroutine, from a queue
 //     that is bounded; what finds no room in it is not kept.
 //   - It outlives the process, killed or not. What is there is known from the
 //     headers of records; nothing is ever synced, as nothing needs to be.
@@ -58,7 +59,7 @@ type disk struct {
 	done        chan struct{} // closed when the writer has ended
 
 	mu     sync.Mutex
-	places map[uint64]place // by hash; no pointers, or the collector would look at all of them
+	places map[uint64]place // by hash; about 50 bytes a block with its hash in slab, and no pointers for the collector to follow
 	slabs  []*slab          // by number: the oldest first
 	full   bool             // something had to go the last time room was needed
 	known  []uint32         // of blocks that came from the store, by hash; a few bits are enough
@@ -125,10 +126,17 @@ const (
 	maxMisery = 16
 	// diskReads is how many blocks one caller reads from the disk at the same time.
 	diskReads = 8
+	// diskSlow is how long a caller waits for the disk before he goes to the store.
+	// A disk that is that slow is about to fail.
+	diskSlow = time.Second
+	// diskCloses is how long closing waits for what is still to be written.
+	diskCloses = 5 * time.Second
 	// diskPatience is how long New waits for what a former process left to be
 	// known. Blocks it is not done with by then are found later.
-	diskPatience = time.Second
+	diskPatience = time.Second / 2
 )
+
+var errSlowDisk = fmt.Errorf("no answer in %v", diskSlow)
 
 // openDisk starts the tier. It cannot fail: one that cannot work is off.
 func openDisk(config DiskConfig, fs diskFS, count *counters) *disk {
@@ -162,11 +170,16 @@ func openDisk(config DiskConfig, fs diskFS, count *counters) *disk {
 	return d
 }
 
-// close writes what waits, and gives the directory back. No call may follow.
+// close writes what waits, and gives the directory back. No call may follow. A
+// disk that hangs is left to hang.
 func (d *disk) close() {
 	close(d.stop)
 	close(d.queue)
-	<-d.done
+	select {
+	case <-d.done:
+	case <-time.After(diskCloses):
+		return
+	}
 	for _, s := range d.slabs {
 		_ = s.file.Close()
 	}
@@ -229,31 +242,48 @@ func (d *disk) get(r blob.Range) ([]byte, bool) {
 }
 
 // getAll reads those of rs[missing] that are there into out and returns the
-// others.
+// others. It does not wait longer than diskSlow.
 func (d *disk) getAll(ctx context.Context, rs []blob.Range, missing []int, out [][]byte) (still []int) {
-	var here []int
+	type answer struct {
+		to    int // into out
+		bytes []byte
+	}
+	var to []int
+	var here []blob.Range // not rs, which is the caller's again when he does not wait any more
 	for _, i := range missing {
 		if d.has(rs[i]) {
-			here = append(here, i)
-		}
-	}
-	read := func(part []int) {
-		for _, i := range part {
-			if ctx.Err() == nil {
-				out[i], _ = d.get(rs[i])
-			}
+			to, here = append(to, i), append(here, rs[i])
 		}
 	}
 	if len(here) == 0 {
 		return missing
 	}
-	share := (len(here) + diskReads - 1) / diskReads
-	var group sync.WaitGroup
-	for part := range slices.Chunk(here[min(share, len(here)):], share) {
-		group.Go(func() { read(part) })
+	answers := make(chan answer, len(here))
+	var next atomic.Int64
+	for range min(diskReads, len(here)) {
+		go func() {
+			for n := next.Add(1) - 1; n < int64(len(here)); n = next.Add(1) - 1 {
+				b, _ := d.get(here[n])
+				answers <- answer{to[n], b}
+			}
+		}()
 	}
-	read(here[:min(share, len(here))])
-	group.Wait()
+	slow := time.NewTimer(diskSlow)
+	defer slow.Stop()
+	for range here {
+		select {
+		case a := <-answers:
+			out[a.to] = a.bytes
+			continue
+		case <-slow.C:
+			d.mu.Lock()
+			d.failed(&d.readMisery, diskOff, errSlowDisk)
+			d.mu.Unlock()
+		case <-ctx.Done():
+		}
+		next.Add(int64(len(here))) // nobody begins another one
+		break
+	}
 	for _, i := range missing {
 		if out[i] == nil {
 			still = append(still, i)

@@ -2,10 +2,14 @@ package cache
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/akidb/akidb/segments/blob"
 	"github.com/akidb/akidb/segments/blob/memblob"
@@ -233,5 +237,78 @@ func FuzzSlab(f *testing.F) {
 		for i := range 3 {
 			mustRead(t, c, rangeOf("a", content, i*100, 100), content[i*100:][:100])
 		}
+	})
+}
+
+// hangFS is a directory whose files answer when the gate opens.
+type hangFS struct {
+	*memFS
+	gate chan struct{} // nil: at once
+}
+
+type hangFile struct {
+	slabFile
+	fs *hangFS
+}
+
+func (h *hangFS) Create(name string) (slabFile, error) {
+	f, err := h.memFS.Create(name)
+	return hangFile{f, h}, err
+}
+
+func (f hangFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.fs.gate != nil {
+		<-f.fs.gate
+	}
+	return f.slabFile.ReadAt(p, off)
+}
+
+// A disk that does not answer costs a caller a second, and is turned off.
+func TestDiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, content := testStore(t)
+		fs := &hangFS{memFS: newMemFS()}
+		c := diskSetup(t, fs, 16, store)
+		readBlocks(t, c, content, 0, 40)
+		fs.gate = make(chan struct{})
+		for i := range 20 {
+			began := time.Now()
+			if !readBlock(t, c, content, i) {
+				t.Fatal("the disk did not hang")
+			}
+			want := diskSlow
+			if i >= maxMisery {
+				want = 0
+			}
+			if took := time.Since(began); took != want {
+				t.Errorf("read %d took %v, want %v", i, took, want)
+			}
+		}
+		if s := c.Stats().Disk; s.State != "off" || s.Errors != maxMisery {
+			t.Errorf("got %+v", s)
+		}
+		close(fs.gate)
+		synctest.Wait()
+		c.Close()
+	})
+}
+
+// Whoever goes away does not wait for the disk.
+func TestDiskHangsAndCallerGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, content := testStore(t)
+		fs := &hangFS{memFS: newMemFS()}
+		c := diskSetup(t, fs, 16, store)
+		readBlocks(t, c, content, 0, 40)
+		fs.gate = make(chan struct{})
+		ctx, cancel := context.WithTimeout(t.Context(), diskSlow/2)
+		defer cancel()
+		reads := store.count()
+		if _, err := c.ReadRange(ctx, blockAt(content, 0)); !errors.Is(err, context.DeadlineExceeded) || store.count() != reads {
+			t.Errorf("got %v, %d reads of the store", err, store.count()-reads)
+		}
+		close(fs.gate)
+		synctest.Wait()
+		c.Close()
 	})
 }

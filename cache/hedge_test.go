@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,19 +115,19 @@ func TestHedgingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, store, content := setup(t, Config{HedgeFloor: floor})
 		defer c.Close()
-		slow, n := false, 0
+		var slow atomic.Bool
+		var n atomic.Int64
 		store.during = func(ctx context.Context, _ string, _ int64, _ []byte) error {
 			d := usual
-			if slow {
-				n++
-				d = usual + time.Duration(n)*time.Millisecond // slower each time
+			if slow.Load() {
+				d = usual + time.Duration(n.Add(1))*time.Millisecond // slower each time
 			}
 			time.Sleep(d)
 			return ctx.Err()
 		}
 		const reads = 2000
 		for i := range reads {
-			slow = i > warmup
+			slow.Store(i > warmup)
 			mustRead(t, c, rangeOf("a", content, 100, 1000), content[100:1100])
 		}
 		if got := c.Stats().Hedged; got == 0 || got > reads/hedgeEvery {

@@ -22,7 +22,9 @@ import (
 // have no pointers, so that the collector does not look into them; what they
 // cost is that it waits for as many bytes of garbage again. Under a soft limit
 // it runs earlier as the limit comes near, and never costs more than half of the
-// CPU. Segments that are in memory whole lie outside the heap, in arenas that
+// CPU: with 400 MiB of blocks that are replaced all the time the heap peaks at
+// 752 MiB, and under a limit of 700 at 669, for 17 collections instead of 15.
+// Segments that are in memory whole lie outside the heap, in arenas that
 // are counted by hand, and come off the limit.
 //
 // Whoever sets GOMEMLIMIT has decided otherwise.
