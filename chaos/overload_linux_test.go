@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -18,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/require"
 )
 
@@ -67,40 +65,6 @@ func (g cpuGroup) percent(t *testing.T, n int) {
 		quota = n * 1000
 	}
 	g.write(t, "cpu.cfs_quota_us", quota)
-}
-
-// sought is a query and what an exact search of all rows finds.
-type sought struct {
-	body []byte
-	ids  []string
-}
-
-func seek(rng *rand.Rand, rows []Row, dim, n, k int) (all []sought) {
-	for range n {
-		v := make([]float32, dim)
-		for i := range v {
-			v[i] = float32(rng.NormFloat64())
-		}
-		type near struct {
-			id string
-			d  float64
-		}
-		found := make([]near, len(rows))
-		for i, r := range rows {
-			found[i].id = r.ID
-			for j, x := range r.Vector {
-				found[i].d += math.Pow(float64(x)-float64(v[j]), 2)
-			}
-		}
-		slices.SortFunc(found, func(a, b near) int { return int(math.Copysign(1, a.d-b.d)) })
-		s := sought{}
-		for _, f := range found[:k] {
-			s.ids = append(s.ids, f.id)
-		}
-		s.body, _ = json.Marshal(map[string]any{"vector": v, "k": k, "exact": true, "consistency": "eventual", "include": []string{}})
-		all = append(all, s)
-	}
-	return all
 }
 
 // flood is what searches of one server came to.
