@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -21,6 +23,7 @@ import (
 func (s *Service) RegisterPods(r *httpapi.Router) {
 	r.HandleRoot(fasthttp.MethodGet, "/internal/v1/pod", s.getPod)
 	r.HandleRoot(fasthttp.MethodPost, "/internal/v1/collections/{c}/search", s.postQuestion)
+	r.HandleRoot(fasthttp.MethodDelete, "/internal/v1/questions/{number}", s.deleteQuestion)
 	r.HandleRoot(fasthttp.MethodGet, "/internal/v1/hot", s.getHot)
 	r.HandleRoot(fasthttp.MethodPost, "/internal/v1/hot", s.postHot)
 }
@@ -43,7 +46,7 @@ var notAmongPods = httpapi.NotFound("no_such_route", "this process was not told 
 // that the tail replaces are named: the tail itself is not part of it.
 func questionOf(ctx context.Context, st *state, segments []int, searches []search) (*question, error) {
 	snap := st.snapshot()
-	q := &question{version: snap.Version, commit: snap.CommitID, remaining: maxTimeout, memory: cache.Budgeted(ctx), dim: snap.Collection.Dimension}
+	q := &question{number: rand.Uint64(), version: snap.Version, commit: snap.CommitID, remaining: maxTimeout, memory: cache.Budgeted(ctx), dim: snap.Collection.Dimension}
 	if deadline, ok := ctx.Deadline(); ok {
 		q.remaining = min(maxTimeout, max(0, time.Until(deadline)))
 	}
@@ -124,6 +127,7 @@ func (s *Service) postQuestion(ctx *fasthttp.RequestCtx) error {
 	}
 	c, cancel := context.WithTimeout(httpapi.Context(ctx), q.remaining)
 	defer cancel()
+	defer s.fleet.begin(q.number, cancel)()
 	a, err := s.answerPod(c, id, q)
 	if err != nil {
 		return asHTTP(err)
@@ -132,6 +136,44 @@ func (s *Service) postQuestion(ctx *fasthttp.RequestCtx) error {
 	ctx.Response.Header.SetContentType("application/octet-stream")
 	ctx.Response.SetBodyRaw(a.encode())
 	return nil
+}
+
+// deleteQuestion ends work on a question that nobody waits for any more. A
+// connection that is closed would not be noticed.
+func (s *Service) deleteQuestion(ctx *fasthttp.RequestCtx) error {
+	text, err := httpapi.Param(ctx, "number")
+	if err != nil {
+		return err
+	}
+	number, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return httpapi.BadRequest("malformed_query", "number", "number is %.40q, want one", text)
+	}
+	if s.fleet == nil {
+		return notAmongPods
+	}
+	s.fleet.giveUp(number)
+	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, struct{}{})
+}
+
+// begin notes how a question is given up until what it returns is called.
+func (f *fleet) begin(number uint64, cancel context.CancelFunc) (end func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.working[number] = cancel
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.working, number)
+	}
+}
+
+func (f *fleet) giveUp(number uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if cancel := f.working[number]; cancel != nil {
+		cancel()
+	}
 }
 
 // cannot refuses a question that this process has not what it takes to answer;

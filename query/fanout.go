@@ -26,6 +26,8 @@ type Peers interface {
 	// Search sends a question about a collection and returns the answer. A pod
 	// that will not answer is a *RefusedError.
 	Search(ctx context.Context, addr, collection string, question []byte) ([]byte, error)
+	// GiveUp says that nobody waits for the answer to a question any more.
+	GiveUp(ctx context.Context, addr string, question uint64) error
 	// Hot asks what is in memory there, hottest first.
 	Hot(ctx context.Context, addr string) ([]HotSegment, error)
 	// HandOver says that this process drains, and what the other is to load.
@@ -59,6 +61,9 @@ type fleet struct {
 	members *pods.Members
 	counts  *telemetry.Fanout
 	hedges  hedges
+
+	mu      sync.Mutex
+	working map[uint64]context.CancelFunc // on questions of others, by number
 }
 
 func newFleet(s *Service, cfg PodsConfig) *fleet {
@@ -68,7 +73,7 @@ func newFleet(s *Service, cfg PodsConfig) *fleet {
 			return t.C, func() { t.Stop() }
 		}
 	}
-	f := &fleet{service: s, cfg: cfg, counts: s.fanout, hedges: hedges{tokens: hedgeBurst}}
+	f := &fleet{service: s, cfg: cfg, counts: s.fanout, hedges: hedges{tokens: hedgeBurst}, working: map[uint64]context.CancelFunc{}}
 	cfg.Self.State = pods.Starting
 	f.members = pods.New(pods.Config{
 		Self: cfg.Self, Addresses: cfg.Addresses, Ask: cfg.Peers.Pod, Every: cfg.Every,
@@ -208,18 +213,18 @@ type reply struct {
 
 // run has an errand done: by the peer, or here if that fails, or by whoever is
 // first if it takes longer than usual. What is begun here has ended when run
-// returns; a peer that was outrun goes on until the deadline it was given.
+// returns, and a peer that was outrun is told.
 func (f *fleet) run(ctx context.Context, st *state, e *errand, searches []search, used *cache.Usage) (*foundPart, error) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	own, giveUp := context.WithCancel(ctx)
-	defer giveUp()
+	defer giveUp() // what is under way when the first one is there
 	kind := kindOf(searches)
 	hedge, stop := f.cfg.After(f.hedges.delay(kind))
 	defer stop()
 	f.hedges.asked()
 
-	there, gone := f.ask(ctx, st, e, searches), e.peer.Gone()
+	there, gone := f.ask(own, st, e, searches), e.peer.Gone()
 	var here chan reply
 	begun, ownErr := false, error(nil)
 	begin := func(why string) {
@@ -269,6 +274,9 @@ func (f *fleet) run(ctx context.Context, st *state, e *errand, searches []search
 	return nil, ownErr
 }
 
+// giveUpTimeout is how long it is tried to tell a peer that it was outrun.
+const giveUpTimeout = time.Second
+
 // asked is what came of a question.
 type asked struct {
 	answer *answered
@@ -294,6 +302,11 @@ func (f *fleet) ask(ctx context.Context, st *state, e *errand, searches []search
 	go func() {
 		defer e.peer.Outstanding.Add(-1)
 		b, err := f.cfg.Peers.Search(ctx, e.peer.Addr, collection, message)
+		if err != nil && errors.Is(ctx.Err(), context.Canceled) { // its deadline it knows itself
+			ctx, cancel := context.WithTimeout(f.service.background, giveUpTimeout)
+			defer cancel()
+			_ = f.cfg.Peers.GiveUp(ctx, e.peer.Addr, q.number) // or it works for nothing
+		}
 		var a *answered
 		if err == nil {
 			a, err = decodeAnswer(b)

@@ -375,6 +375,42 @@ func TestAPeerThatGoesIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// TestAPeerThatWasOutrunIsTold, and stops.
+func TestAPeerThatWasOutrunIsTold(t *testing.T) {
+	f := newPods(t, 4, 3, "l2")
+	rng := rand.New(rand.NewPCG(7, 8))
+	f.fill(rng, 8, 20)
+	s := f.services[0]
+	_, st := f.stateOf(s, Latest)
+	_, away := s.fleet.divide(st)
+	f.net.gaveUp, f.net.hedge = make(chan uint64, 16), true
+	f.net.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+	if err := f.compare(s, st, []search{{vector: normal(rng, 3, 1), k: 5, exact: true, targetRecall: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	told := map[uint64]bool{}
+	for range away {
+		told[<-f.net.gaveUp] = true
+	}
+	if len(told) != len(away) {
+		t.Errorf("%d questions were given up, want %d", len(told), len(away))
+	}
+	// What that does to one who works on it.
+	peer := f.services[1].fleet
+	working, cancel := context.WithCancel(t.Context())
+	end := peer.begin(7, cancel)
+	if err := f.net.GiveUp(t.Context(), "pod-1:80", 8); err != nil || working.Err() != nil {
+		t.Errorf("%v, %v after another question was given up", err, working.Err())
+	}
+	if err := f.net.GiveUp(t.Context(), "pod-1:80", 7); err != nil || working.Err() == nil {
+		t.Errorf("%v, and the work goes on", err)
+	}
+	end()
+	if len(peer.working) != 0 {
+		t.Errorf("%d questions are worked on", len(peer.working))
+	}
+}
+
 // TestUsageAndExplanationOfPods: what others did is in the answer.
 func TestUsageAndExplanationOfPods(t *testing.T) {
 	f := newPods(t, 4, 3, "l2")

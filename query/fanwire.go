@@ -17,7 +17,7 @@ import (
 // checksum; all integers are little-endian. A change of either takes another
 // pods.Protocol, with which pods of different versions leave each other alone.
 //
-//	question: "AKPQ" · manifest version u64 · commit id · remaining µs u64
+//	question: "AKPQ" · its number u64 · manifest version u64 · commit id · remaining µs u64
 //	          · from memory alone u8 · dim u32 · count u32 · count × (segment id · masked rows)
 //	          · count u32 · count × search · crc32c u32
 //	search:   k u32 · spare u32 · target recall f32 · nprobe u32 · flags u8 · threshold f32 · filter · dim × f32
@@ -53,6 +53,7 @@ const (
 // question asks a pod for a part of some searches: all of them in the segments
 // given, on one version of a collection.
 type question struct {
+	number    uint64 // by which it can be given up
 	version   uint64
 	commit    string
 	remaining time.Duration
@@ -115,6 +116,7 @@ func sumOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b[len(b)-4:]) }
 func (q *question) encode() []byte {
 	le := binary.LittleEndian
 	b := append([]byte(nil), questionMagic...)
+	b = le.AppendUint64(b, q.number)
 	b = le.AppendUint64(b, q.version)
 	b = appendBytes(b, q.commit)
 	b = le.AppendUint64(b, uint64(q.remaining.Microseconds()))
@@ -147,7 +149,7 @@ func decodeQuestion(b []byte) (*question, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &question{version: d.u64(), commit: string(d.bytes())}
+	q := &question{number: d.u64(), version: d.u64(), commit: string(d.bytes())}
 	remaining := d.u64()
 	if remaining > uint64(maxTimeout.Microseconds()) {
 		d.fail("%d µs remain, at most %v", remaining, maxTimeout)

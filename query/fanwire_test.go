@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/akidb/akidb/cache"
+	"github.com/akidb/akidb/query/pods"
 )
 
 func someQuestion() *question {
 	return &question{
-		version: 7, commit: "c7", remaining: 1500 * time.Millisecond, memory: true, dim: 2,
+		number: 3, version: 7, commit: "c7", remaining: 1500 * time.Millisecond, memory: true, dim: 2,
 		segments: []askedSegment{{"S1", nil}, {"S2", []byte("rows")}},
 		searches: []askedSearch{
 			{vector: []float32{1, -2}, k: 10, targetRecall: 0.95, flags: flagExact | flagThreshold, threshold: 3},
@@ -43,6 +44,15 @@ func TestMessagesOfPods(t *testing.T) {
 	a := someAnswer()
 	if got, err := decodeAnswer(a.encode()); err != nil || !reflect.DeepEqual(got, a) {
 		t.Errorf("%+v, %v, want %+v", got, err, a)
+	}
+}
+
+// TestMessagesAreOfThisProtocol: what pods say to each other may only change with
+// the number that keeps pods of different programs apart.
+func TestMessagesAreOfThisProtocol(t *testing.T) {
+	got := [3]uint32{pods.Protocol, sumOf(someQuestion().encode()), sumOf(someAnswer().encode())}
+	if want := [3]uint32{1, 0xe3c33336, 0xf00f0357}; got != want {
+		t.Errorf("protocol and messages are %#x, want %#x: another encoding takes another pods.Protocol", got, want)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -53,6 +54,12 @@ func (p *HTTPPeers) Pod(ctx context.Context, addr string) (info pods.Info, err e
 // Search implements Peers.
 func (p *HTTPPeers) Search(ctx context.Context, addr, collection string, question []byte) ([]byte, error) {
 	return p.do(ctx, http.MethodPost, addr, "/internal/v1/collections/"+url.PathEscape(collection)+"/search", "application/octet-stream", question)
+}
+
+// GiveUp implements Peers.
+func (p *HTTPPeers) GiveUp(ctx context.Context, addr string, question uint64) error {
+	_, err := p.do(ctx, http.MethodDelete, addr, "/internal/v1/questions/"+strconv.FormatUint(question, 10), "", nil)
+	return err
 }
 
 // Hot implements Peers.

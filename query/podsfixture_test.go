@@ -38,7 +38,8 @@ type podNet struct {
 	// before, if not nil, is called with every question on its way.
 	before func(ctx context.Context, to string) error
 	asked  int
-	hedge  bool // peers are slow at once
+	hedge  bool        // peers are slow at once
+	gaveUp chan uint64 // if not nil, takes the numbers of questions given up
 }
 
 func (n *podNet) after(time.Duration) (<-chan time.Time, func()) {
@@ -96,6 +97,14 @@ func (n *podNet) Search(ctx context.Context, addr, collection string, question [
 		return spoil(addr, question, answer, err)
 	}
 	return answer, err
+}
+
+func (n *podNet) GiveUp(_ context.Context, addr string, question uint64) error {
+	_, err := n.send(addr, "DELETE", fmt.Sprintf("/internal/v1/questions/%d", question), nil)
+	if n.gaveUp != nil {
+		n.gaveUp <- question
+	}
+	return err
 }
 
 func (n *podNet) Hot(_ context.Context, addr string) ([]HotSegment, error) {

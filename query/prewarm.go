@@ -44,7 +44,8 @@ const (
 
 // Join has the pod take its place among the others: it finds them, loads what
 // they have in memory and it will own, for at most so long, and is ready then.
-// The pod has to be reachable already. Without peers it is ready at once.
+// The pod has to be reachable already. Without peers it loads what collections are
+// placed in memory.
 func (s *Service) Join(ctx context.Context, most time.Duration) {
 	if s.fleet == nil {
 		return
@@ -56,7 +57,7 @@ func (s *Service) Join(ctx context.Context, most time.Duration) {
 	peers := members.Ring().Peers()
 	warming, cancel := context.WithTimeout(ctx, most)
 	hot := s.share(s.fleet.hotLists(warming, peers))
-	err := s.warmAll(warming, hot)
+	err := errors.Join(s.warmAll(warming, hot), s.warmPlaced(warming))
 	cancel()
 	members.SetState(pods.Ready)
 	log := []any{slog.Int("peers", len(peers)), slog.Int("segments", len(hot)), slog.Duration("took", s.cfg.Now().Sub(began))}
@@ -176,6 +177,29 @@ func (s *Service) warmAll(ctx context.Context, hot []HotSegment) error {
 		})
 	}
 	_ = g.Wait()
+	return errors.Join(errs...)
+}
+
+// warmPlaced loads what this pod owns of collections that are placed in memory.
+func (s *Service) warmPlaced(ctx context.Context) error {
+	all, err := s.catalog.all(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range all {
+		snap := r.state.Load().snapshot()
+		if rankOf(snap) < placed {
+			continue
+		}
+		var ids []string
+		for _, seg := range snap.Segments {
+			ids = append(ids, seg.ID)
+		}
+		if err := s.warmSegments(ctx, r.id, ids); err != nil && !errors.Is(err, errNoRoom) {
+			errs = append(errs, fmt.Errorf("collection %q: %w", r.id, err))
+		}
+	}
 	return errors.Join(errs...)
 }
 
