@@ -10,17 +10,20 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/akidb/akidb/segments/manifest"
 )
 
-// loadParallel is how many collections are read at once when names are listed.
-const loadParallel = 16
+// loadParallel is how many collections are read at once when names are listed:
+// two small objects each.
+const loadParallel = 64
 
 // catalog knows the collections of the store by id and name. Names are only a
 // hint where to look: every use of a collection goes through its replica, which
-// knows whether it still exists.
+// knows whether it still exists. To know names takes the manifests of all
+// collections; the segments of one are opened when it is asked for.
 type catalog struct {
 	service *Service
 
@@ -62,11 +65,44 @@ func (c *catalog) wait() {
 	c.running.Wait()
 }
 
-// find returns a collection by name or id. An unknown one is looked for in the
-// store before it is said not to exist.
+// find returns a collection by name or id, with its segments open. An unknown one
+// is looked for in the store before it is said not to exist.
 func (c *catalog) find(ctx context.Context, nameOrID string) (*replica, error) {
-	if r := c.known(nameOrID); r != nil {
-		return r, nil
+	for attempt := 0; ; attempt++ {
+		r := c.known(nameOrID)
+		if r == nil {
+			var err error
+			if r, err = c.lookFor(ctx, nameOrID); err != nil {
+				return nil, err
+			}
+		}
+		err := r.opened(ctx)
+		switch {
+		case errors.Is(err, errGone):
+			c.forget(r.id)
+			if attempt > 0 {
+				return nil, noSuchCollection(nameOrID)
+			}
+		case err != nil && mayServeStale(err):
+			return nil, unavailable("the collection cannot be read from the store now", err)
+		default:
+			return r, err
+		}
+	}
+}
+
+// lookFor looks a collection up in the store: an id by its CURRENT, and names by
+// reading all that are not known.
+func (c *catalog) lookFor(ctx context.Context, nameOrID string) (*replica, error) {
+	if _, err := ulid.ParseStrict(nameOrID); err == nil {
+		r := c.replicas([]string{nameOrID})
+		if len(r) == 1 {
+			if _, err := r[0].readHead(ctx); err == nil {
+				return c.adopt(r[0]), nil
+			} else if !errors.Is(err, errGone) {
+				return nil, unavailable("the collection cannot be read from the store now", err)
+			}
+		}
 	}
 	if err := c.refresh(ctx); err != nil {
 		return nil, unavailable("collections cannot be listed now", err)
@@ -80,6 +116,17 @@ func (c *catalog) find(ctx context.Context, nameOrID string) (*replica, error) {
 		return nil, c.unreadable // it may be one of those
 	}
 	return nil, noSuchCollection(nameOrID)
+}
+
+// adopt makes r known, and returns the one that is known if another was faster.
+func (c *catalog) adopt(r *replica) *replica {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if there := c.byID[r.id]; there != nil {
+		return there
+	}
+	c.byID[r.id] = r
+	return r
 }
 
 func (c *catalog) known(nameOrID string) *replica {
@@ -134,9 +181,12 @@ func (c *catalog) replace(replicas []*replica, failed []error) (gone []string) {
 	for i, r := range replicas {
 		switch {
 		case failed[i] == nil:
+			if there := old[r.id]; there != nil {
+				r = there // found by its id meanwhile
+			}
 			c.byID[r.id] = r
 			// Ids ascend with time: of two namesakes the later one lives.
-			c.names[r.state.Load().collection().Name] = r.id
+			c.names[r.name()] = r.id
 		case errors.Is(failed[i], errDropped):
 			c.dropped[r.id] = true
 		case errors.Is(failed[i], errGone): // being created, or it never was
@@ -169,16 +219,16 @@ func (c *catalog) replicas(ids []string) []*replica {
 	return out
 }
 
-// load reads the collections that were never read. The others are known by
-// their names already, which do not change.
+// load reads the manifests of collections that were never read. The others are
+// known by their names already, which do not change.
 func (c *catalog) load(ctx context.Context, replicas []*replica) []error {
 	failed := make([]error, len(replicas))
 	var g errgroup.Group
 	g.SetLimit(loadParallel)
 	for i, r := range replicas {
-		if r.state.Load() == nil {
+		if r.head.Load() == nil {
 			g.Go(func() error {
-				failed[i] = r.refreshManifest(ctx)
+				_, failed[i] = r.readHead(ctx)
 				return nil
 			})
 		}
@@ -209,8 +259,7 @@ func (c *catalog) all(ctx context.Context) ([]*replica, error) {
 		out = append(out, c.byID[id])
 	}
 	sort.Slice(out, func(i, j int) bool {
-		a, b := out[i].state.Load().collection(), out[j].state.Load().collection()
-		return strings.Compare(a.Name, b.Name) < 0
+		return strings.Compare(out[i].name(), out[j].name()) < 0
 	})
 	return out, nil
 }

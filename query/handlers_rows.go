@@ -3,7 +3,9 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
@@ -11,19 +13,84 @@ import (
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/internal/info"
+	"github.com/akidb/akidb/internal/memtable"
 	"github.com/akidb/akidb/segments/columns"
+	"github.com/akidb/akidb/segments/manifest"
 )
 
 func (r *replica) info(st *state) *info.Collection {
-	c, snap := st.collection(), st.snapshot()
-	resident, placement := r.service.resident.describe(st.view)
-	return &info.Collection{
-		ID: c.ID, Name: c.Name, Dimension: c.Dimension, Metric: c.Metric, CreatedAt: c.CreatedAt,
-		VectorCount: st.rowCount(), UnindexedCount: uint64(len(st.tailRows(nil))),
-		SegmentCount: len(snap.Segments), SizeBytes: snap.Bytes(), Tier: r.tier(),
-		ResidentBytes: resident, Placement: placement,
-		ManifestVersion: snap.Version, Seq: st.seq(),
+	out := r.infoOf(st.snapshot(), st.seq())
+	out.VectorCount, out.UnindexedCount = st.rowCount(), uint64(len(st.tailRows(nil)))
+	out.ResidentBytes, out.Placement = r.service.resident.describe(st.view)
+	return out
+}
+
+// describeParallel is how many collections are described at once.
+const describeParallel = 16
+
+// describe tells of the collection as it is after a request has arrived.
+func (r *replica) describe(ctx context.Context, arrived time.Time) (*info.Collection, error) {
+	if r.state.Load() == nil {
+		if known, err := r.glance(ctx, arrived); known != nil || err != nil {
+			return known, err
+		}
 	}
+	st, _, err := r.described(ctx, Freshness{Consistency: Latest})
+	if err != nil {
+		return nil, err
+	}
+	return r.info(st), nil
+}
+
+// glance describes a collection whose segments are not open by its manifest
+// alone. It returns nil where that does not do: rows that are not in it yet may
+// replace others, and what is to be in memory will be opened anyway.
+func (r *replica) glance(ctx context.Context, arrived time.Time) (*info.Collection, error) {
+	for range 2 { // once more with a newer manifest
+		snap, verifiedAt := r.snapshot()
+		if rankOf(snap) >= placed {
+			return nil, nil
+		}
+		if r.service.writerUp(arrived) {
+			b, err := r.service.cfg.Writer.Tail(ctx, r.id, snap.FlushedSeq)
+			if err != nil {
+				return nil, nil // described has to find out what that means
+			}
+			delta, err := memtable.DecodeDelta(b, snap.Collection.Dimension)
+			if err != nil {
+				return nil, fmt.Errorf("tail of collection %q: %w", r.id, err)
+			}
+			if delta.Version <= snap.Version && delta.After <= snap.FlushedSeq {
+				if len(delta.Ops) > 0 {
+					return nil, nil
+				}
+				return r.infoOf(snap, max(delta.Upto, snap.FlushedSeq)), nil
+			}
+		} else if !verifiedAt.Before(arrived) {
+			return r.infoOf(snap, snap.FlushedSeq), nil
+		}
+		if _, err := r.readHead(ctx); err != nil {
+			if errors.Is(err, errGone) {
+				return nil, err
+			}
+			return nil, nil
+		}
+	}
+	return nil, nil
+}
+
+// infoOf is info of a manifest with nothing after it up to seq.
+func (r *replica) infoOf(snap *manifest.Snapshot, seq uint64) *info.Collection {
+	c := snap.Collection
+	out := &info.Collection{
+		ID: c.ID, Name: c.Name, Dimension: c.Dimension, Metric: c.Metric, CreatedAt: c.CreatedAt,
+		VectorCount: snap.Rows(), SegmentCount: len(snap.Segments), SizeBytes: snap.Bytes(), Tier: r.tier(),
+		ManifestVersion: snap.Version, Seq: seq,
+	}
+	if p := snap.Placement; p != nil {
+		out.Placement = &info.Placement{Tier: info.Tier(p.Tier), Pinned: p.Pinned, Since: p.Since}
+	}
+	return out
 }
 
 func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
@@ -35,22 +102,19 @@ func (s *Service) listCollections(ctx *fasthttp.RequestCtx) error {
 
 // ListCollections describes every collection, by name.
 func (s *Service) ListCollections(ctx context.Context) ([]*info.Collection, error) {
+	arrived := s.cfg.Now()
 	all, err := s.catalog.all(ctx)
 	if err != nil {
 		return nil, asHTTP(err)
 	}
 	infos := make([]*info.Collection, len(all))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(loadParallel)
+	g.SetLimit(describeParallel)
 	for i, r := range all {
-		g.Go(func() error {
-			st, _, err := r.described(ctx, Freshness{Consistency: Latest})
-			if errors.Is(err, errGone) {
+		g.Go(func() (err error) {
+			if infos[i], err = r.describe(ctx, arrived); errors.Is(err, errGone) {
 				s.catalog.forget(r.id)
 				return nil
-			}
-			if err == nil {
-				infos[i] = r.info(st)
 			}
 			return err
 		})

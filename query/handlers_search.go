@@ -193,7 +193,7 @@ func (s *Service) answer(ctx context.Context, r *replica, st *state, asks []ask,
 		if err := s.resolveVector(ctx, st, &asks[i], field(i)); err != nil {
 			return nil, err
 		}
-		asks[i].cold = r.tier() != info.Hot
+		asks[i].cold = r.waited()
 		searches[i] = asks[i].first()
 	}
 	find := func(ctx context.Context, searches []search) ([][]hit, []*run, error) {

@@ -75,13 +75,23 @@ var (
 // operations of.
 var errBehind = errors.New("manifest is behind the writer's tail")
 
-// replica is one collection as this process knows it.
+// head is what CURRENT named.
+type head struct {
+	current    manifest.Current
+	snapshot   *manifest.Snapshot
+	verifiedAt time.Time // when CURRENT was read
+}
+
+// replica is one collection as this process knows it: its name and manifest, and
+// from when it is first used on a state, which has its segments open.
 type replica struct {
 	id      string
 	service *Service
+	head    atomic.Pointer[head] // the newest manifest that was read
 	state   atomic.Pointer[state]
 
-	mu        sync.Mutex // held while state is replaced, see replace
+	mu        sync.Mutex // held while head or state is replaced
+	openings  rounds
 	manifests rounds
 	tails     rounds
 
@@ -230,35 +240,98 @@ func (r *replica) refreshManifest(ctx context.Context) error {
 }
 
 func (r *replica) loadManifest(ctx context.Context) error {
-	began := r.service.cfg.Now()
-	current, err := manifest.Peek(ctx, r.service.cfg.Store, r.id)
+	h, err := r.readHead(ctx)
 	if err != nil {
-		return goneIfNotFound(err)
+		return err
 	}
-	if old := r.state.Load(); old != nil && old.current.CommitID == current.CommitID {
-		return r.replace(func(old *state) (*state, error) { return old.verified(began), nil })
+	return r.open(ctx, h)
+}
+
+// readHead reads CURRENT, and the manifest it names unless that is known.
+func (r *replica) readHead(ctx context.Context) (*head, error) {
+	began, known, commit := r.service.cfg.Now(), r.head.Load(), ""
+	if known != nil {
+		commit = known.current.CommitID
 	}
-	snap, current, err := manifest.Read(ctx, r.service.cfg.Store, r.id)
+	snap, current, err := manifest.ReadNewer(ctx, r.service.cfg.Store, r.id, commit)
 	if err != nil {
-		return goneIfNotFound(err)
+		return nil, goneIfNotFound(err)
+	}
+	if snap == nil {
+		snap = known.snapshot
 	}
 	if snap.Dropped {
-		return errDropped
+		return nil, errDropped
 	}
+	h := &head{current, snap, began}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := r.head.Load(); now == nil || now.snapshot.Version <= snap.Version {
+		r.head.Store(h)
+	}
+	return h, nil
+}
+
+// open makes the state one of a manifest.
+func (r *replica) open(ctx context.Context, h *head) error {
 	var known *segments.View
 	if old := r.state.Load(); old != nil {
+		if old.current.CommitID == h.current.CommitID {
+			return r.replace(func(old *state) (*state, error) { return old.verified(h.verifiedAt), nil })
+		}
 		known = old.view
 	}
-	view, err := segments.OpenView(ctx, r.service.cfg.Ranges, snap, known)
+	view, err := segments.OpenView(ctx, r.service.cfg.Ranges, h.snapshot, known)
 	if err != nil {
 		return err
 	}
 	return r.replace(func(old *state) (*state, error) {
 		if old == nil {
-			return newState(view, current, began), nil
+			return newState(view, h.current, h.verifiedAt), nil
 		}
-		return old.onto(ctx, view, current, began)
+		return old.onto(ctx, view, h.current, h.verifiedAt)
 	})
+}
+
+// opened sees to it that there is a state, if only of the manifest that is
+// known: it is for those who use the state to want a newer one.
+func (r *replica) opened(ctx context.Context) error {
+	if r.state.Load() != nil {
+		return nil
+	}
+	return r.openings.do(ctx, r.service.background, func(ctx context.Context) error {
+		if r.state.Load() != nil {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+		if h := r.head.Load(); h != nil {
+			if err := r.open(ctx, h); !errors.Is(err, blob.ErrNotFound) {
+				return err
+			}
+		}
+		return r.refreshManifest(ctx)
+	})
+}
+
+// snapshot is the newest manifest that is known, and when it was known to be the
+// newest there is.
+func (r *replica) snapshot() (*manifest.Snapshot, time.Time) {
+	if st := r.state.Load(); st != nil {
+		return st.snapshot(), st.verifiedAt
+	}
+	h := r.head.Load()
+	return h.snapshot, h.verifiedAt
+}
+
+func (r *replica) name() string { return r.head.Load().snapshot.Collection.Name }
+
+// rowCount is how many live rows the collection has, as far as is known.
+func (r *replica) rowCount() uint64 {
+	if st := r.state.Load(); st != nil {
+		return st.rowCount()
+	}
+	return r.head.Load().snapshot.Rows()
 }
 
 func goneIfNotFound(err error) error {

@@ -71,17 +71,22 @@ func (s *Service) look(ctx context.Context) {
 			s.listed = now
 		}
 	}
-	var due []*replica
+	type look struct {
+		*replica
+		verifiedAt time.Time
+	}
+	var due []look
 	for _, r := range s.catalog.present() {
-		if now.Sub(r.state.Load().verifiedAt) >= lookAfter {
-			due = append(due, r)
+		snap, verifiedAt := r.snapshot()
+		if now.Sub(verifiedAt) >= lookAfter || r.state.Load() == nil && rankOf(snap) >= placed {
+			due = append(due, look{r, verifiedAt})
 		}
 	}
-	slices.SortFunc(due, func(a, b *replica) int { return a.state.Load().verifiedAt.Compare(b.state.Load().verifiedAt) })
+	slices.SortFunc(due, func(a, b look) int { return a.verifiedAt.Compare(b.verifiedAt) })
 	var g errgroup.Group
 	for _, r := range due[:min(len(due), looksAtOnce)] {
 		g.Go(func() error {
-			if err := r.refreshManifest(ctx); errors.Is(err, errGone) {
+			if err := r.look(ctx); errors.Is(err, errGone) {
 				s.catalog.forget(r.id)
 			}
 			return nil
@@ -90,18 +95,27 @@ func (s *Service) look(ctx context.Context) {
 	_ = g.Wait()
 }
 
-// reportSizes says how many rows each collection has.
-func (s *Service) reportSizes(report func(collection string, vectors uint64)) {
-	newest := map[string]*state{} // by name: one that was dropped may be known still, beside its namesake
-	for _, r := range s.catalog.present() {
-		st := r.state.Load()
-		name := st.collection().Name
-		if other := newest[name]; other == nil || st.collection().ID > other.collection().ID {
-			newest[name] = st
+// look reads the manifest again, and opens a collection that is to be in memory.
+func (r *replica) look(ctx context.Context) error {
+	if r.state.Load() == nil {
+		h, err := r.readHead(ctx)
+		if err != nil || rankOf(h.snapshot) < placed {
+			return err
 		}
 	}
-	for name, st := range newest {
-		report(name, st.rowCount())
+	return r.refreshManifest(ctx)
+}
+
+// reportSizes says how many rows each collection has.
+func (s *Service) reportSizes(report func(collection string, vectors uint64)) {
+	newest := map[string]*replica{} // by name: one that was dropped may be known still, beside its namesake
+	for _, r := range s.catalog.present() {
+		if other := newest[r.name()]; other == nil || r.id > other.id {
+			newest[r.name()] = r
+		}
+	}
+	for name, r := range newest {
+		report(name, r.rowCount())
 	}
 }
 
@@ -133,10 +147,20 @@ type foundIn struct {
 
 func (r *replica) searched(tier info.Tier) { r.lastTier.Store(&foundIn{tier, r.service.cfg.Now()}) }
 
+// waited says whether the last search waited for the store, or has yet to come.
+func (r *replica) waited() bool {
+	found := r.lastTier.Load()
+	return found == nil || found.tier == info.Cold
+}
+
 // tier is hot where all segments are in memory, otherwise what the last search
 // showed, unless that was long ago.
 func (r *replica) tier() info.Tier {
-	if r.service.resident.wholly(r.state.Load().view) {
+	st := r.state.Load()
+	if st == nil {
+		return info.Cold
+	}
+	if r.service.resident.wholly(st.view) {
 		return info.Hot
 	}
 	if found := r.lastTier.Load(); found != nil && r.service.cfg.Now().Sub(found.at) < r.service.cfg.CoolAfter {

@@ -176,7 +176,7 @@ func (w *town) check(pinned map[string]bool) error {
 	var kept, largest, placedBytes, pinnedBytes int64
 	known, missing := map[string]bool{}, 0
 	for name, of := range w.writers {
-		st := w.service.catalog.known(name).state.Load()
+		st := w.state(name)
 		p := of.log.Snapshot().Placement
 		if !samePlacement(p, st.snapshot().Placement) {
 			wrong("%s is placed as %+v, known as %+v", name, p, st.snapshot().Placement)
@@ -232,6 +232,16 @@ func (w *town) check(pinned map[string]bool) error {
 		wrong("%d bytes in arenas at most, want %d and one segment", most, w.budget)
 	}
 	return errors.Join(errs...)
+}
+
+// state is that of a collection as far as it is known, opened if it was not.
+func (w *town) state(name string) *state {
+	w.t.Helper()
+	r, err := w.service.catalog.find(w.t.Context(), name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r.state.Load()
 }
 
 func (w *town) pinned() map[string]bool {
@@ -334,7 +344,7 @@ func TestTiersCheckSees(t *testing.T) {
 	r := w.service.resident
 	load := func(name string) {
 		t.Helper()
-		view := w.service.catalog.known(name).state.Load().view
+		view := w.state(name).view
 		arena, err := cache.NewArena(int(view.Segments[0].ResidentSize()))
 		if err != nil {
 			t.Fatal(err)

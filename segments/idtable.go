@@ -150,27 +150,51 @@ const NoRow = ^uint32(0)
 // Lookup returns the ordinal of every id, NoRow where the segment has none.
 // Deleted rows count as held: a segment does not know what was deleted later.
 func (r *Reader) Lookup(ctx context.Context, ids []string) ([]uint32, error) {
-	out := make([]uint32, len(ids))
-	wanted := map[int][]int{} // block → positions in ids that may lie in it
-	var blocks []int
+	l := r.lookUp(ids)
+	data, err := blob.ReadRanges(ctx, r.ranges, r.idRanges(l.blocks))
+	if err != nil {
+		return nil, fmt.Errorf("read id table of segment %q: %w", r.segment.ID, err)
+	}
+	return l.find(data)
+}
+
+// lookup is a look-up of ids before the blocks that may hold them are read.
+type lookup struct {
+	reader *Reader
+	ids    []string
+	blocks []int
+	wanted map[int][]int // block → positions in ids that may lie in it
+}
+
+func (r *Reader) lookUp(ids []string) *lookup {
+	l := &lookup{reader: r, ids: ids, wanted: map[int][]int{}}
 	for i, id := range ids {
-		out[i] = NoRow
 		if b := r.idBlockOf(id); b >= 0 {
-			if _, have := wanted[b]; !have {
-				blocks = append(blocks, b)
+			if _, have := l.wanted[b]; !have {
+				l.blocks = append(l.blocks, b)
 			}
-			wanted[b] = append(wanted[b], i)
+			l.wanted[b] = append(l.wanted[b], i)
 		}
 	}
-	slices.Sort(blocks)
-	data, err := r.idBlocks(ctx, blocks)
+	slices.Sort(l.blocks)
+	return l
+}
+
+// find takes what was read of the blocks.
+func (l *lookup) find(data [][]byte) ([]uint32, error) {
+	out := make([]uint32, len(l.ids))
+	for i := range out {
+		out[i] = NoRow
+	}
+	blocks, err := l.reader.openIDBlocks(l.blocks, data)
 	if err != nil {
 		return nil, err
 	}
-	for i, b := range blocks {
-		for _, pos := range wanted[b] {
-			if at := data[i].search(ids[pos]); at < data[i].count && string(data[i].id(at)) == ids[pos] {
-				out[pos] = data[i].ordinal(at)
+	for i, n := range l.blocks {
+		b := blocks[i]
+		for _, pos := range l.wanted[n] {
+			if at := b.search(l.ids[pos]); at < b.count && string(b.id(at)) == l.ids[pos] {
+				out[pos] = b.ordinal(at)
 			}
 		}
 	}
@@ -185,16 +209,25 @@ func (r *Reader) idBlockOf(id string) int {
 
 // idBlocks reads and opens blocks of the id table.
 func (r *Reader) idBlocks(ctx context.Context, numbers []int) ([]idBlock, error) {
+	data, err := blob.ReadRanges(ctx, r.ranges, r.idRanges(numbers))
+	if err != nil {
+		return nil, fmt.Errorf("read id table of segment %q: %w", r.segment.ID, err)
+	}
+	return r.openIDBlocks(numbers, data)
+}
+
+func (r *Reader) idRanges(numbers []int) []blob.Range {
 	ranges := make([]blob.Range, len(numbers))
 	for i, n := range numbers {
 		f := r.footer.fences[n]
 		ranges[i] = blob.Range{Key: r.segment.Index.Key, Offset: f.offset, Length: int(f.length), CRC32C: f.crc32c, Role: blob.Routing}
 	}
-	data, err := blob.ReadRanges(ctx, r.ranges, ranges)
-	if err != nil {
-		return nil, fmt.Errorf("read id table of segment %q: %w", r.segment.ID, err)
-	}
-	out := make([]idBlock, len(numbers))
+	return ranges
+}
+
+// openIDBlocks opens blocks that were read.
+func (r *Reader) openIDBlocks(numbers []int, data [][]byte) (out []idBlock, err error) {
+	out = make([]idBlock, len(numbers))
 	for i, n := range numbers {
 		if out[i], err = r.footer.fences[n].open(data[i]); err != nil {
 			return nil, fmt.Errorf("read id table of segment %q: %w", r.segment.ID, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -142,8 +143,13 @@ type Location struct {
 	Ordinal uint32
 }
 
+// lookupBlocks is how many blocks of id tables are read in one round, of 44 KB
+// each where ids have 36 bytes.
+const lookupBlocks = 256
+
 // Lookup finds the live row of every id; found[i] says whether there is one.
-// At most one row of an id lives in a snapshot.
+// At most one row of an id lives in a snapshot. A few ids take one round of
+// reads over all segments.
 func (v *View) Lookup(ctx context.Context, ids []string) (at []Location, found []bool, err error) {
 	at, found = make([]Location, len(ids)), make([]bool, len(ids))
 	rest := make([]int, len(ids)) // positions not found yet
@@ -151,26 +157,38 @@ func (v *View) Lookup(ctx context.Context, ids []string) (at []Location, found [
 		rest[i] = i
 	}
 	// Newest first: what was written last is what is most often asked for.
-	for s := len(v.Segments) - 1; s >= 0 && len(rest) > 0; s-- {
-		seg := v.Segments[s]
+	for end := len(v.Segments); end > 0 && len(rest) > 0; {
 		want := make([]string, len(rest))
 		for i, pos := range rest {
 			want[i] = ids[pos]
 		}
-		ordinals, err := seg.Reader.Lookup(ctx, want)
+		first := end
+		var round []*lookup
+		var ranges []blob.Range
+		for first > 0 && (first == end || len(ranges) < lookupBlocks) {
+			first--
+			l := v.Segments[first].lookUp(want)
+			round, ranges = append(round, l), append(ranges, l.reader.idRanges(l.blocks)...)
+		}
+		data, err := blob.ReadRanges(ctx, v.ranges, ranges)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("read id tables: %w", err)
 		}
-		var missing []int
-		for i, pos := range rest {
-			o := ordinals[i]
-			if o == NoRow || seg.Deleted != nil && seg.Deleted.Contains(o) {
-				missing = append(missing, pos)
-				continue
+		for i, l := range round {
+			ordinals, err := l.find(data[:len(l.blocks)])
+			if err != nil {
+				return nil, nil, err
 			}
-			at[pos], found[pos] = Location{s, o}, true
+			data = data[len(l.blocks):]
+			s := end - 1 - i
+			for j, o := range ordinals {
+				if o != NoRow && (v.Segments[s].Deleted == nil || !v.Segments[s].Deleted.Contains(o)) {
+					at[rest[j]], found[rest[j]] = Location{s, o}, true
+				}
+			}
 		}
-		rest = missing
+		rest = slices.DeleteFunc(rest, func(pos int) bool { return found[pos] })
+		end = first
 	}
 	return at, found, nil
 }

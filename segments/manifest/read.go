@@ -34,6 +34,13 @@ func Read(ctx context.Context, store blob.Store, id string) (*Snapshot, Current,
 	return h.snapshot, h.current, err
 }
 
+// ReadNewer is Read for a caller who has the snapshot of a commit already: while
+// CURRENT names that one, the snapshot is nil and CURRENT is all that is read.
+func ReadNewer(ctx context.Context, store blob.Store, id, commit string) (*Snapshot, Current, error) {
+	h, err := readNewer(ctx, store, id, commit)
+	return h.snapshot, h.current, err
+}
+
 // ReadBody returns the snapshot that link names. A body that is not there is
 // blob.ErrNotFound: it may have been collected.
 func ReadBody(ctx context.Context, store blob.Store, link Link) (*Snapshot, error) {
@@ -114,11 +121,18 @@ func peek(ctx context.Context, store blob.Store, id string) (Current, blob.Versi
 // read finds CURRENT and its body. A body that is gone means that CURRENT has
 // moved on in between, or else that it points nowhere.
 func read(ctx context.Context, store blob.Store, id string) (head, error) {
+	return readNewer(ctx, store, id, "")
+}
+
+func readNewer(ctx context.Context, store blob.Store, id, commit string) (head, error) {
 	var missing string
 	for {
 		c, version, err := peek(ctx, store, id)
 		if err != nil {
 			return head{}, err
+		}
+		if c.CommitID == commit {
+			return head{current: c, version: version}, nil
 		}
 		if c.CommitID == missing {
 			return head{}, fmt.Errorf("manifest %q: CURRENT names it and it is not there: %w", c.Manifest.Key, blob.ErrCorrupt)
