@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/akidb/akidb/segments/blob"
 )
@@ -189,6 +190,10 @@ func (d *disk) again(s *slab, p place, h uint64, most int64) {
 	d.append(blockToWrite{of: r, bytes: payload}, h)
 }
 
+// scanAtOnce is how many slabs are read at the same time: it is many small
+// reads, and a disk is good at doing them side by side.
+const scanAtOnce = 8
+
 // scan learns what a former process left, the newest first.
 func (d *disk) scan() {
 	names, err := d.fs.List()
@@ -205,12 +210,21 @@ func (d *disk) scan() {
 		}
 	}
 	slices.Sort(numbers)
-	for _, n := range slices.Backward(numbers) {
+	slices.Reverse(numbers)
+	for some := range slices.Chunk(numbers, scanAtOnce) {
 		select {
 		case <-d.stop:
 			return
 		default:
-			d.learn(n)
+		}
+		learned := make([]*found, len(some))
+		var group sync.WaitGroup
+		for i, n := range some {
+			group.Go(func() { learned[i] = d.inspect(n) })
+		}
+		group.Wait()
+		for _, f := range learned {
+			d.learn(f)
 		}
 	}
 	for len(d.slabs) > 1 && d.held() > d.budget {
@@ -224,16 +238,21 @@ func (d *disk) scan() {
 	}
 }
 
-// learn adds a slab that is older than all that are known. What is none is
-// removed: it has a name of ours.
-func (d *disk) learn(number uint32) {
+// found is a slab of a former process, and what is in it.
+type found struct {
+	*slab
+	places map[uint64]place
+}
+
+// inspect reads the headers of a slab. What is none is removed, as it has a name
+// of ours, and nil.
+func (d *disk) inspect(number uint32) *found {
 	name := slabName(number)
 	file, err := d.fs.Open(name)
 	if err != nil {
 		d.count.diskErrors.Add(1)
-		return
+		return nil
 	}
-	s := &slab{number: number, file: file}
 	size, err := file.Size()
 	if err == nil && size > maxSlabBytes {
 		err = fmt.Errorf("%d bytes: %w", size, blob.ErrCorrupt)
@@ -249,27 +268,35 @@ func (d *disk) learn(number uint32) {
 			d.count.diskErrors.Add(1)
 		}
 		_ = file.Close()
-		return
+		return nil
 	}
-	found := map[uint64]place{}
+	f := &found{&slab{number: number, file: file}, map[uint64]place{}}
 	end, gaps, err := scanSlab(file, number, size, func(r blob.Range, at int64) {
 		h := d.hash(r)
-		if _, twice := found[h]; !twice {
-			s.hashes = append(s.hashes, h)
+		if _, twice := f.places[h]; !twice {
+			f.hashes = append(f.hashes, h)
 		}
-		found[h] = place{slab: number, at: uint32(at)}
+		f.places[h] = place{slab: number, at: uint32(at)}
 	})
 	if err != nil {
 		d.count.diskErrors.Add(1) // what was found is still good
 	}
 	d.count.diskCorrupt.Add(int64(gaps))
-	s.size = end
+	f.size = end
+	return f
+}
+
+// learn adds a slab that is older than all that are known.
+func (d *disk) learn(f *found) {
+	if f == nil {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for h, p := range found {
+	for h, p := range f.places {
 		if _, newer := d.places[h]; !newer {
 			d.places[h] = p
 		}
 	}
-	d.slabs = slices.Insert(d.slabs, 0, s)
+	d.slabs = slices.Insert(d.slabs, 0, f.slab)
 }

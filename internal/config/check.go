@@ -27,6 +27,9 @@ func (r *Resolved) crossCheck(failed map[string]bool) []error {
 	if r.Peers != "" && r.PeersDNS != "" {
 		errs = append(errs, errors.New("peers and peers-dns are both set, want one of them"))
 	}
+	if r.DiskCacheDir != "" && r.DiskCacheDir == r.DataDir && !failed["disk-cache-dir"] && !failed["data-dir"] {
+		errs = append(errs, fmt.Errorf("data-dir and disk-cache-dir are both %q", r.DataDir))
+	}
 	// A file must be reclaimable before the log is full, or nothing ever is.
 	if r.Role != Query && !failed["wal-max-bytes"] && !failed["wal-file-bytes"] && r.WALMaxBytes < 4*r.WALFileBytes {
 		errs = append(errs, fmt.Errorf("wal-max-bytes is %s, want at least 4 times wal-file-bytes, which is %s",

@@ -225,6 +225,7 @@ func TestValues(t *testing.T) {
 		{Dev, "disk-cache-bytes", "110%", "at most 100%"},
 		{Dev, "disk-cache-bytes", "much", "or a percentage of the file system"},
 		{Dev, "disk-cache-dir", "elsewhere", "permission denied"}, // of a share of it
+		{Dev, "data-dir", "/work/cache", "data-dir and disk-cache-dir are both"},
 		{Dev, "auth", "maybe", "want off"},
 		{Dev, "otlp-endpoint", "collector:4317", ""},
 		{Dev, "otlp-endpoint", "https://collector:4317", ""},
@@ -237,6 +238,9 @@ func TestValues(t *testing.T) {
 		{Dev, "grpc-addr", "127.0.0.1:8080", "http-addr and grpc-addr are both"},
 	} {
 		src := sources(map[string]string{c.name: c.text}, nil, "")
+		if strings.Contains(c.wantProblem, "disk-cache-dir are both") {
+			src.Flags["disk-cache-dir"] = "cache"
+		}
 		if c.role != Dev && c.name != "store" {
 			src.Flags["store"] = "s3://b"
 		}
