@@ -25,6 +25,8 @@ var settings = []struct{ flag, value string }{
 	{"s3-path-style", "true"},
 	{"writer-url", "http://127.0.0.1:8081"},
 	{"cache-bytes", "67108864"},
+	{"disk-cache-dir", "/some/cache"},
+	{"disk-cache-bytes", "1073741824"},
 	{"auth", "off"},
 	{"pprof", "true"},
 	{"otlp-endpoint", "127.0.0.1:4317"},
