@@ -53,6 +53,7 @@ var byStatus = map[int]codes.Code{
 	http.StatusConflict:              codes.FailedPrecondition,
 	http.StatusGone:                  codes.NotFound,
 	http.StatusRequestEntityTooLarge: codes.InvalidArgument,
+	http.StatusUnsupportedMediaType:  codes.InvalidArgument,
 	http.StatusUnprocessableEntity:   codes.InvalidArgument,
 	http.StatusTooManyRequests:       codes.ResourceExhausted,
 	http.StatusInternalServerError:   codes.Internal,
