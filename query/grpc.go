@@ -240,7 +240,7 @@ func searchMessage(r *SearchResponse) *akidbv1.SearchResponse {
 		out.Groups = append(out.Groups, &akidbv1.Group{Group: string(g.Value), Results: resultMessages(g.Results)})
 	}
 	for _, st := range r.Explain {
-		out.Explain = append(out.Explain, &akidbv1.Stage{Name: st.Name, TookMs: st.TookMs, Rounds: st.Rounds, Detail: st.Detail})
+		out.Explain = append(out.Explain, &akidbv1.Stage{Name: st.Name, TookMs: st.TookMs, Rounds: st.Rounds, StoreGets: st.StoreGets, StoreBytes: st.StoreBytes, Detail: st.Detail})
 	}
 	return out
 }

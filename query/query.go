@@ -3,7 +3,7 @@
 // not yet flushed. It holds nothing but caches; everything it knows it can read
 // from the object store again.
 //
-//	server   routes and requests
+//	server   routes and requests; grpc answers the same as messages
 //	catalog  collection names to collections
 //	state    what one query sees: a view of the store joined with the tail
 //	replica  keeping the state fresh: manifest, tail deltas, consistency

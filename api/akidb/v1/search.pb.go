@@ -540,7 +540,9 @@ type Stage struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	TookMs        float64                `protobuf:"fixed64,2,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
-	Rounds        int64                  `protobuf:"varint,4,opt,name=rounds,proto3" json:"rounds,omitempty"`
+	Rounds        int64                  `protobuf:"varint,4,opt,name=rounds,proto3" json:"rounds,omitempty"` // waits for the object store, one after the other
+	StoreGets     int64                  `protobuf:"varint,5,opt,name=store_gets,json=storeGets,proto3" json:"store_gets,omitempty"`
+	StoreBytes    int64                  `protobuf:"varint,6,opt,name=store_bytes,json=storeBytes,proto3" json:"store_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -599,6 +601,20 @@ func (x *Stage) GetDetail() string {
 func (x *Stage) GetRounds() int64 {
 	if x != nil {
 		return x.Rounds
+	}
+	return 0
+}
+
+func (x *Stage) GetStoreGets() int64 {
+	if x != nil {
+		return x.StoreGets
+	}
+	return 0
+}
+
+func (x *Stage) GetStoreBytes() int64 {
+	if x != nil {
+		return x.StoreBytes
 	}
 	return 0
 }
@@ -1023,12 +1039,16 @@ const file_akidb_v1_search_proto_rawDesc = "" +
 	"storeBytes\x12&\n" +
 	"\x0fcache_hit_ratio\x18\a \x01(\x01R\rcacheHitRatio\x12\x14\n" +
 	"\x05cache\x18\b \x01(\tR\x05cache\x12\x16\n" +
-	"\x06rounds\x18\t \x01(\x03R\x06rounds\"d\n" +
+	"\x06rounds\x18\t \x01(\x03R\x06rounds\"\xa4\x01\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\atook_ms\x18\x02 \x01(\x01R\x06tookMs\x12\x16\n" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x16\n" +
-	"\x06rounds\x18\x04 \x01(\x03R\x06rounds\"i\n" +
+	"\x06rounds\x18\x04 \x01(\x03R\x06rounds\x12\x1d\n" +
+	"\n" +
+	"store_gets\x18\x05 \x01(\x03R\tstoreGets\x12\x1f\n" +
+	"\vstore_bytes\x18\x06 \x01(\x03R\n" +
+	"storeBytes\"i\n" +
 	"\x12SearchBatchRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +

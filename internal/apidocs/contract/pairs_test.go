@@ -144,6 +144,7 @@ var pairs = []pair{
 	{method: "POST", path: admined + "/flush", rpc: "AdminService/Flush"},
 	{method: "POST", path: "/admin/collections/none/flush", rpc: "AdminService/Flush", message: `{"collection": "none"}`, code: "collection_not_found"},
 	{method: "POST", path: c + "/search", body: `{"vector": [1,0.5,0,0], "consistency": "strong"}`, rpc: search},
+	{method: "POST", path: c + "/search", body: `{"vector": [1,0.5,0,0], "explain": true, "include": ["metadata", "vector"]}`, rpc: search},
 	{method: "POST", path: admined + "/snapshots", body: `{"name": "first"}`, rpc: "AdminService/CreateSnapshot"},
 	{method: "POST", path: admined + "/snapshots", body: `{"name": "first"}`, rpc: "AdminService/CreateSnapshot", code: "name_taken"},
 	{method: "POST", path: admined + "/snapshots", body: `{"name": "latest"}`, rpc: "AdminService/CreateSnapshot", code: "invalid_name"},
