@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,7 +39,7 @@ const (
 // and merged.
 func store(o options, set *dataset.Set) error {
 	ctx := context.Background()
-	c, err := client.New(client.Config{URL: o.urls[0], Connections: storeClients})
+	c, err := client.New(client.Config{URL: o.urls[0], Connections: storeClients, RetryFor: time.Hour})
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func store(o options, set *dataset.Set) error {
 	if err := c.Flush(ctx, o.collection); err != nil {
 		return err
 	}
-	// Merging takes minutes for millions of rows: no time-out.
+	// Merging takes minutes for millions of rows: no time-out here.
 	if err := post(o.urls[0] + "/api/v1/admin/collections/" + o.collection + "/compact"); err != nil {
 		return err
 	}
