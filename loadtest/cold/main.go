@@ -40,6 +40,7 @@ type options struct {
 func main() {
 	var o options
 	data := flag.String("data", "", "`DIR` of the data set, for queries and truth")
+	serve := flag.String("serve", "", "only be the slow store, at `ADDRESS`, for something else to measure")
 	flag.StringVar(&o.bin, "bin", "bin/akidb", "`FILE` of the program")
 	flag.StringVar(&o.endpoint, "s3-endpoint", "", "`URL` of the S3 server")
 	flag.StringVar(&o.store, "store", "", "`URL` of the store, s3://bucket/prefix")
@@ -51,6 +52,10 @@ func main() {
 	flag.Float64Var(&o.recall, "recall", 0.95, "target recall")
 	flag.Parse()
 	o.args = flag.Args()
+	if *serve != "" && o.endpoint != "" {
+		fmt.Fprintln(os.Stderr, "cold:", serveSlowStore(*serve, o.endpoint, o.delay))
+		os.Exit(1)
+	}
 	if *data == "" || o.endpoint == "" || o.store == "" || o.starts < 2 || o.queries < 1 {
 		fmt.Fprintln(os.Stderr, "cold: want --data, --s3-endpoint, --store, at least 2 starts and a query; what follows -- goes to akidb query")
 		os.Exit(2)

@@ -18,11 +18,30 @@ type slowStore struct {
 }
 
 func startSlowStore(endpoint string, delay time.Duration) (*slowStore, error) {
+	s := &slowStore{}
+	h, err := s.handler(endpoint, delay)
+	if err != nil {
+		return nil, err
+	}
+	s.server = httptest.NewServer(h)
+	s.url = s.server.URL
+	return s, nil
+}
+
+// serveSlowStore is one that goes on until it fails.
+func serveSlowStore(address, endpoint string, delay time.Duration) error {
+	h, err := new(slowStore).handler(endpoint, delay)
+	if err != nil {
+		return err
+	}
+	return http.ListenAndServe(address, h)
+}
+
+func (s *slowStore) handler(endpoint string, delay time.Duration) (http.Handler, error) {
 	to, err := url.Parse(endpoint)
 	if err != nil {
 		return nil, err
 	}
-	s := &slowStore{}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
@@ -34,15 +53,13 @@ func startSlowStore(endpoint string, delay time.Duration) (*slowStore, error) {
 			return nil
 		},
 	}
-	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			s.gets.Add(1)
 			time.Sleep(delay)
 		}
 		proxy.ServeHTTP(w, r)
-	}))
-	s.url = s.server.URL
-	return s, nil
+	}), nil
 }
 
 func (s *slowStore) close() { s.server.Close() }
