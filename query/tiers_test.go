@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -585,4 +586,37 @@ func TestWarmSegments(t *testing.T) {
 	if err := w.service.warmSegments(t.Context(), "ID001", ids()); err != nil || w.inMemory("a") != 0 {
 		t.Errorf("%v, %d in memory, placed elsewhere", err, w.inMemory("a"))
 	}
+}
+
+// Where a collection is not to be in memory whole, warming it fills the caches:
+// the next search reads nothing from the store.
+func TestWarmingFillsTheCaches(t *testing.T) {
+	f := newFixture(t, townDim, "l2")
+	f.writer.kind = ivfpq.IVF
+	draw := newClusters(rand.New(rand.NewPCG(11, 1)), 10, townDim)
+	for i := range townRows {
+		f.writer.upsert(fmt.Sprint("id", i), draw.draw(), "")
+	}
+	f.writer.flush()
+	f.writer.commit(func(next *manifest.Snapshot) {
+		next.Placement = &manifest.Placement{Tier: manifest.Warm, Since: f.now}
+	})
+	f.inBubble(t, func(t *testing.T) {
+		var warmed WarmResponse
+		if status, _ := f.call("POST", "/collections/movies/warm", `{"wait":true,"parts":["vectors","postings"]}`, &warmed); status != fasthttp.StatusOK {
+			t.Fatalf("status %d", status)
+		}
+		if warmed.ResidentBytes != 0 || warmed.PostingsBytes == 0 || warmed.Condition != "" || warmed.SegmentCount != 1 {
+			t.Errorf("it says %+v", warmed)
+		}
+		synctest.Wait() // for what was offered to the caches
+		var got searchAnswer
+		f.call("POST", "/collections/movies/search", fmt.Sprintf(`{"vector":%s,"k":7,"nprobe":1000,"include":[]}`, vectorJSONOf(draw.draw())), &got)
+		if got.Usage.StoreGets != 0 || got.Usage.Cache != info.Hot {
+			t.Errorf("a search after it cost %+v", got.Usage)
+		}
+		if status, _ := f.call("POST", "/collections/movies/warm", "", nil); status != fasthttp.StatusAccepted {
+			t.Errorf("status %d without waiting", status)
+		}
+	})
 }
