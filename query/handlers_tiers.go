@@ -137,8 +137,10 @@ func (s *Service) warmParts(ctx context.Context, view *segments.View, parts []st
 		}
 	}
 	if slices.Contains(parts, vectorsPart) {
-		if err := s.touchVectors(ctx, view); err != nil {
-			return err
+		for _, seg := range slices.Backward(view.Segments) {
+			if err := s.touchRows(ctx, seg, columns.ProjectVector); err != nil {
+				return err
+			}
 		}
 	}
 	return full
@@ -151,13 +153,14 @@ const (
 	rowsAtOnce  = 1024
 )
 
-// touchLists reads all lists once, newest segments first, as searches would.
+// touchLists reads all lists and ids once, newest segments first, as searches
+// would.
 func (s *Service) touchLists(ctx context.Context, view *segments.View) error {
 	for i, seg := range slices.Backward(view.Segments) {
-		if seg.Postings() == nil {
-			continue
+		var refs []segments.ListRef
+		if p := seg.Postings(); p != nil {
+			refs = make([]segments.ListRef, len(p.Lists()))
 		}
-		refs := make([]segments.ListRef, len(seg.Postings().Lists()))
 		for n := range refs {
 			refs[n] = segments.ListRef{Segment: i, List: uint32(n)}
 		}
@@ -167,23 +170,24 @@ func (s *Service) touchLists(ctx context.Context, view *segments.View) error {
 				return err
 			}
 		}
+		if err := s.touchRows(ctx, seg, columns.ProjectID); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// touchVectors reads all vectors once, newest segments first, as searches would.
-func (s *Service) touchVectors(ctx context.Context, view *segments.View) error {
+// touchRows reads a column of all rows of a segment once, as searches would.
+func (s *Service) touchRows(ctx context.Context, seg segments.LiveSegment, want columns.Projection) error {
 	ordinals := make([]uint32, 0, rowsAtOnce)
-	for _, seg := range slices.Backward(view.Segments) {
-		for first := uint32(0); first < seg.Rows(); first += rowsAtOnce {
-			ordinals = ordinals[:0]
-			for o := first; o < min(first+rowsAtOnce, seg.Rows()); o++ {
-				ordinals = append(ordinals, o)
-			}
-			s.Quiet()
-			if _, err := seg.RowsAt(ctx, ordinals, columns.ProjectVector); err != nil {
-				return err
-			}
+	for first := uint32(0); first < seg.Rows(); first += rowsAtOnce {
+		ordinals = ordinals[:0]
+		for o := first; o < min(first+rowsAtOnce, seg.Rows()); o++ {
+			ordinals = append(ordinals, o)
+		}
+		s.Quiet()
+		if _, err := seg.RowsAt(ctx, ordinals, want); err != nil {
+			return err
 		}
 	}
 	return nil
