@@ -41,7 +41,7 @@ func TestWriterAway(t *testing.T) {
 	}
 
 	// A writer that stands still takes connections and answers none.
-	writer.Signal(syscall.SIGSTOP)
+	writer.Pause()
 	requireReads(t, query, numbered(0, 400))
 	requireUnavailable(t, query.Call(t, "GET", "/collections/points?consistency=strong", nil), "unavailable", "")
 	writer.Signal(syscall.SIGCONT)
@@ -69,9 +69,16 @@ var writes = []struct {
 	{"POST", "/collections/points/vectors/delete", map[string]any{"ids": []string{"row-0001"}}},
 }
 
-// requireReads demands these rows, as eventual, every way there is to read, and
-// a staleness that grows.
+// requireReads is requireCached, and demands a list of collections, too.
 func requireReads(t *testing.T, s *Server, want []Row) {
+	t.Helper()
+	requireCached(t, s, want)
+	require.Equal(t, 200, s.Call(t, "GET", "/collections", nil).Status)
+}
+
+// requireCached demands these rows, as eventual, every way there is to read, and
+// a staleness that grows.
+func requireCached(t *testing.T, s *Server, want []Row) {
 	t.Helper()
 	requireRows(t, want, s.Scroll(t, "points", "latest", 1000))
 	require.Equal(t, len(want), s.Count(t, "points", "latest"))
@@ -89,7 +96,6 @@ func requireReads(t *testing.T, s *Server, want []Row) {
 	}
 	first := staleness()
 	Eventually(t, "staleness that grows", func() bool { return staleness() > first })
-	require.Equal(t, 200, s.Call(t, "GET", "/collections", nil).Status)
 }
 
 // requireFresh demands that reads are as new as ever, and that writes work.

@@ -235,7 +235,7 @@ func TestNoProcessors(t *testing.T) {
 	var asking sync.WaitGroup
 	asking.Go(func() { f.rush(300, long) })
 	for range rounds(3, 5) {
-		server.Signal(syscall.SIGSTOP)
+		server.Pause()
 		time.Sleep(long / 10)
 		server.Signal(syscall.SIGCONT)
 		result.Faults["pauses"]++

@@ -244,6 +244,14 @@ func (s *Server) Signal(signal os.Signal) {
 	}
 }
 
+// Pause stops the process until it gets SIGCONT. When it returns no thread runs:
+// the signal takes effect only once one of them is scheduled.
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.Signal(syscall.SIGSTOP)
+	Eventually(s.t, "akidb "+s.Role+" stands still", func() bool { return standsStill(s.current().cmd.Process.Pid) })
+}
+
 // Wait waits for the process to end and returns its exit code, -1 if a signal
 // ended it.
 func (s *Server) Wait() int {

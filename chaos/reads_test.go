@@ -231,7 +231,7 @@ func TestReadsNeverGoBack(t *testing.T) {
 		"writer away from a query":   func() { h := f.toWriter[rng.IntN(2)]; h.refuse(); more(60); h.heal() },
 		"query stopped and continued": func() {
 			at := rng.IntN(2)
-			f.queries[at].Signal(syscall.SIGSTOP)
+			f.queries[at].Pause()
 			for range 50 { // clients come to wait for it, one after the other
 				f.queries[1-at].Count(t, "points", "latest")
 			}

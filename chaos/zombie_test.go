@@ -50,7 +50,7 @@ func TestZombie(t *testing.T) {
 	zombie.Flush(t, "points")
 	more := acked.Load() + 200
 	Eventually(t, "it works on", func() bool { return acked.Load() > more })
-	zombie.Signal(syscall.SIGSTOP)
+	zombie.Pause()
 	Eventually(t, "it is stopped", func() bool {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", zombie.current().cmd.Process.Pid))
 		return err == nil && bytes.Contains(b, []byte(") T "))

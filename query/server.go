@@ -25,7 +25,7 @@ func (s *Service) Register(r *httpapi.Router) {
 	rows(fasthttp.MethodPost, "/collections/{c}/search", s.searchOne)
 	rows(fasthttp.MethodPost, "/collections/{c}/search/batch", s.searchBatch)
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/warm", s.warmCollection)
-	r.Handle(fasthttp.MethodPost, "/collections/{c}/recall", s.measureRecall)
+	rows(fasthttp.MethodPost, "/collections/{c}/recall", s.measureRecall)
 }
 
 // gated refuses a request that has no chance to be served before its body is
