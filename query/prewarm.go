@@ -188,7 +188,7 @@ func (s *Service) warmPlaced(ctx context.Context) error {
 	}
 	var errs []error
 	for _, r := range all {
-		snap := r.state.Load().snapshot()
+		snap, _ := r.snapshot()
 		if rankOf(snap) < placed {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/akidb/akidb/internal/httpapi"
 	"github.com/akidb/akidb/query/pods"
+	"github.com/akidb/akidb/segments/manifest"
 )
 
 // inMemory are the segments that a service has in memory, in order.
@@ -85,6 +86,39 @@ func TestAPodIsReadyWhenItsShareIsWarm(t *testing.T) {
 	f.look()
 	if n := f.services[0].fleet.members.Ring().Count(); n != 4 {
 		t.Errorf("%d pods own segments, want 4", n)
+	}
+}
+
+// TestACollectionThatWasListedIsWarmed, although nothing of it was opened yet.
+func TestACollectionThatWasListedIsWarmed(t *testing.T) {
+	f := newPods(t, 1, 3, "l2")
+	f.fill(rand.New(rand.NewPCG(1, 2)), 2, 20)
+	s := f.services[0]
+	if err := s.catalog.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.catalog.known("ID1"); r == nil || r.state.Load() != nil {
+		t.Fatal("it is opened already, or not known")
+	}
+	snap, _ := s.catalog.known("ID1").snapshot()
+	if err := s.warmSegments(t.Context(), "ID1", []string{snap.Segments[1].ID}); err != nil {
+		t.Fatal(err)
+	}
+	if got := inMemory(s); !slices.Equal(got, []string{snap.Segments[1].ID}) {
+		t.Errorf("%v are in memory, want %s", got, snap.Segments[1].ID)
+	}
+}
+
+// TestPlacedCollectionsAreLoadedBeforeAPodIsReady, also the first one.
+func TestPlacedCollectionsAreLoadedBeforeAPodIsReady(t *testing.T) {
+	f := newPods(t, 1, 3, "l2")
+	f.fill(rand.New(rand.NewPCG(1, 2)), 3, 20)
+	f.writer.commit(func(next *manifest.Snapshot) { next.Placement = &manifest.Placement{Tier: manifest.Hot} })
+	f.net.routers = map[string]*httpapi.Router{}
+	s := f.start("pod-new:80")
+	s.Join(t.Context(), time.Hour)
+	if n := len(inMemory(s)); n != 3 {
+		t.Errorf("%d segments are in memory, want 3", n)
 	}
 }
 

@@ -239,17 +239,20 @@ func (s *Service) warmSegments(ctx context.Context, collectionID string, segment
 	if err != nil {
 		return err
 	}
-	view := replica.state.Load().view
+	if err := replica.opened(ctx); err != nil { // it may be known by its manifest alone
+		return unavailable("the collection cannot be opened now", err)
+	}
+	st := replica.state.Load()
 	known := func(id string) bool {
-		return slices.ContainsFunc(view.Snapshot.Segments, func(seg manifest.Segment) bool { return seg.ID == id })
+		return slices.ContainsFunc(st.snapshot().Segments, func(seg manifest.Segment) bool { return seg.ID == id })
 	}
 	if slices.ContainsFunc(segmentIDs, func(id string) bool { return !known(id) }) {
 		if err := replica.refreshManifest(ctx); err != nil {
 			return unavailable("the manifest cannot be read now", err)
 		}
-		view = replica.state.Load().view
+		st = replica.state.Load()
 	}
-	return s.resident.warm(ctx, view, func(id string) bool { return slices.Contains(segmentIDs, id) })
+	return s.resident.warm(ctx, st.view, func(id string) bool { return slices.Contains(segmentIDs, id) })
 }
 
 // warm loads the segments of a view that which says, and waits for them.
