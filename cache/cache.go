@@ -41,9 +41,9 @@ type Config struct {
 	// counters. 0 means 32 KiB.
 	BlockBytes int64
 	// GapBytes is how far apart two ranges of one object may lie to be read at
-	// once: reading that much costs less than another read. 0 means 64 KiB: of
-	// a million rows of 128 dimensions a cold search then takes 29 reads of
-	// 3.4 MB, with 256 KiB 26 of 3.9 MB; with -1 only ranges that touch are read at once.
+	// once: reading that much costs less than another read. 0 means 64 KiB:
+	// the first search of a million rows of 128 dimensions then takes 27 reads
+	// of 3.3 MB, with 256 KiB 24 of 3.8 MB; with -1 only ranges that touch are read at once.
 	GapBytes int64
 	// SpanBytes is how long a read of several ranges may get; a single range
 	// may be longer. Reads * SpanBytes is what reading may take on top of
