@@ -275,8 +275,13 @@ func (r *run) probe(parts []part) (out []*probing, err error) {
 			matches, rows = matches+part.count, rows+int(part.reader.Rows())
 			filtered = filtered || part.allowed != nil
 		}
-		if !filtered {
+		if r.search.nprobe > 0 {
 			p.probes = p.query.Probe(p.budget)
+		} else {
+			p.probes = p.query.Choose(p.budget)
+			p.budget = len(p.probes)
+		}
+		if !filtered {
 			continue
 		}
 		// The rarer the matches, the further they lie: look at more lists, but

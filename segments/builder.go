@@ -178,6 +178,9 @@ func (b *Built) writeIndex(ctx context.Context, cfg BuildConfig, index *ivfpq.In
 		{tagCalibration, encodeCalibration(index.Calibration)},
 		{tagIDFences, encodeFences(fences)},
 	}, more...)
+	if len(index.Wider) > 0 {
+		sections = append(sections, section{tagWider, encodeWider(index.Wider)})
+	}
 	if index.Quantizer != nil {
 		stored := index.Quantizer.AppendBinary(nil)
 		props.quantizer = crc32.Checksum(stored, blob.Castagnoli)

@@ -41,10 +41,12 @@ const (
 	listEntrySize    = 32
 	listEntrySizeV1  = 24
 	calibrationSize  = 12
+	widerHeaderSize  = 8
 	propertiesSize   = 64
 	maxFooterBytes   = 1 << 30
 	maxRows          = math.MaxUint32 - 1
 	maxCalibrations  = 64
+	maxCurves        = 16
 	maxListsPossible = 1 << 24
 )
 
@@ -63,6 +65,7 @@ const (
 	// where it lies.
 	tagAttributes     = 9
 	tagAttributePlace = 10
+	tagWider          = 11 // from version 3, may be missing: the calibration for other numbers of neighbours
 )
 
 // ErrUnsupported: the file was written by a version this one does not know.
@@ -101,6 +104,7 @@ type footer struct {
 	quantizer   []byte    // stored form, of a flat index
 	lists       []listEntry
 	calibration []ivfpq.Calibration
+	wider       []ivfpq.Curve
 	fences      []fence
 	dataSums    []uint32
 	pages       []byte // layout of data.parquet; nil in a file without
@@ -346,16 +350,51 @@ func encodeCalibration(cs []ivfpq.Calibration) []byte {
 	return b
 }
 
-func (f *footer) parseCalibration(b []byte) error {
+func (f *footer) parseCalibration(b []byte) (err error) {
+	f.calibration, err = decodeCalibration(b)
+	return err
+}
+
+func decodeCalibration(b []byte) (out []ivfpq.Calibration, err error) {
 	if len(b)%calibrationSize != 0 || len(b) > maxCalibrations*calibrationSize {
-		return fmt.Errorf("%d bytes: %w", len(b), blob.ErrCorrupt)
+		return nil, fmt.Errorf("%d bytes: %w", len(b), blob.ErrCorrupt)
 	}
 	for ; len(b) > 0; b = b[calibrationSize:] {
-		f.calibration = append(f.calibration, ivfpq.Calibration{
+		out = append(out, ivfpq.Calibration{
 			Recall: math.Float32frombits(binary.LittleEndian.Uint32(b)),
 			NProbe: binary.LittleEndian.Uint32(b[4:]),
 			Depth:  binary.LittleEndian.Uint32(b[8:]),
 		})
+	}
+	return out, nil
+}
+
+// encodeWider writes, for every k, itself, how many entries there are, and those.
+func encodeWider(curves []ivfpq.Curve) []byte {
+	var b []byte
+	for _, c := range curves {
+		b = binary.LittleEndian.AppendUint32(b, c.K)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(c.Points)))
+		b = append(b, encodeCalibration(c.Points)...)
+	}
+	return b
+}
+
+func (f *footer) parseWider(b []byte) error {
+	for len(b) > 0 {
+		if len(b) < widerHeaderSize || len(f.wider) == maxCurves {
+			return fmt.Errorf("%d bytes after %d numbers of neighbours: %w", len(b), len(f.wider), blob.ErrCorrupt)
+		}
+		c := ivfpq.Curve{K: binary.LittleEndian.Uint32(b)}
+		size := uint64(binary.LittleEndian.Uint32(b[4:])) * calibrationSize
+		if b = b[widerHeaderSize:]; size > uint64(len(b)) {
+			return fmt.Errorf("%d bytes of calibration for k %d, want %d: %w", len(b), c.K, size, blob.ErrCorrupt)
+		}
+		var err error
+		if c.Points, err = decodeCalibration(b[:size]); err != nil {
+			return err
+		}
+		b, f.wider = b[size:], append(f.wider, c)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("| %d | attributes apart, from version 3 | %d bytes", tagAttributePlace, attributePlaceSize),
 		fmt.Sprintf("| %d | lists | %d bytes a list (%d in version 1)", tagLists, listEntrySize, listEntrySizeV1),
 		fmt.Sprintf("| %d | calibration | %d bytes an entry", tagCalibration, calibrationSize),
+		fmt.Sprintf("| %d | wider calibration, from version 3 |", tagWider), fmt.Sprintf("entries u32, %d bytes an entry as in section %d", calibrationSize, tagCalibration),
 		fmt.Sprintf("| %d | id fences | %d bytes and an id", tagIDFences, idFenceSize),
 		fmt.Sprintf("| %d | data checksums | CRC32C u32 of every block of %d bytes", tagDataSums, dataBlockSize),
 		fmt.Sprintf("in bytewise order, %d to a block", idBlockEntries),
@@ -183,5 +184,33 @@ func writeFixture(t *testing.T, rows *Rows, dim int) {
 	}
 	if err := os.WriteFile(filepath.Join(dir, "segment.json"), out.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWiderCalibration: what is written is read, and no count of entries is
+// believed beyond the bytes there are.
+func TestWiderCalibration(t *testing.T) {
+	want := []ivfpq.Curve{
+		{K: 100, Points: []ivfpq.Calibration{{Recall: 0.9, NProbe: 1, Depth: 200}, {Recall: 0.95, NProbe: 2, Depth: 300}}},
+		{K: 1000, Points: []ivfpq.Calibration{{Recall: 0.9, NProbe: 12, Depth: 2000}}},
+	}
+	stored := encodeWider(want)
+	var f footer
+	if err := f.parseWider(stored); err != nil || !slices.EqualFunc(f.wider, want, func(a, b ivfpq.Curve) bool { return a.K == b.K && slices.Equal(a.Points, b.Points) }) {
+		t.Fatalf("got %+v, %v, want %+v", f.wider, err, want)
+	}
+	for size := 1; size < len(stored); size++ {
+		var f footer
+		if err := f.parseWider(stored[:size]); size != widerHeaderSize+2*calibrationSize && !errors.Is(err, blob.ErrCorrupt) {
+			t.Errorf("%d of %d bytes: %v, want corrupt", size, len(stored), err)
+		}
+	}
+	many := bytes.Repeat([]byte{100, 0, 0, 0, 0, 0, 0, 0}, maxCurves+1)
+	huge := []byte{100, 0, 0, 0, 255, 255, 255, 255, 1, 2, 3}
+	for name, b := range map[string][]byte{"many": many, "huge": huge} {
+		var f footer
+		if err := f.parseWider(b); !errors.Is(err, blob.ErrCorrupt) {
+			t.Errorf("%s: %v, want corrupt", name, err)
+		}
 	}
 }

@@ -88,7 +88,7 @@ func newReader(ranges blob.RangeReader, seg manifest.Segment, b []byte, dim int,
 			return fail(fmt.Errorf("list %d of %d rows has %d bytes at %d, want %d below %d: %w", i, l.Count, l.length, l.offset, want, f.listsEnd, blob.ErrCorrupt))
 		}
 	}
-	if r.postings, err = ivfpq.NewPostings(z, lists, f.calibration); err != nil {
+	if r.postings, err = ivfpq.NewPostings(z, lists, f.calibration, f.wider...); err != nil {
 		return fail(fmt.Errorf("%w: %w", err, blob.ErrCorrupt))
 	}
 	_, end := r.residentLists()

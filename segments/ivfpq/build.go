@@ -30,6 +30,7 @@ type Index struct {
 	Order       []uint32      // Order[ordinal] is the row of the input that stands there
 	Lists       []List        // one a list of the quantizer; none for Exact
 	Calibration []Calibration // ascending recall; none for Exact
+	Wider       []Curve       // ascending k above 10, as far as there are more rows than k
 	// Residual is the mean squared distance of rows to their centroids, in scaled space.
 	Residual float64
 

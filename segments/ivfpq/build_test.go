@@ -41,7 +41,7 @@ func TestBuildIsTheSameOnAnyNumberOfCPUs(t *testing.T) {
 
 // stored is all of an index that is kept.
 func (x *Index) stored() []any {
-	return []any{x.Kind, x.Order, x.Lists, x.Calibration, x.Residual, x.data, x.Quantizer.AppendBinary(nil)}
+	return []any{x.Kind, x.Order, x.Lists, x.Calibration, x.Wider, x.Residual, x.data, x.Quantizer.AppendBinary(nil)}
 }
 
 // Data at the edges of float32: whatever is built answers every query with finite distances and

@@ -16,7 +16,8 @@ const (
 	calibrationQueries = 320
 	cheapQueries       = 800
 	cheapElements      = 1 << 24 // of all rows together
-	calibrationDepth   = 8192    // the most candidates refined
+	calibrationDepth   = 8192    // the most candidates refined, or so many
+	calibrationFactor  = 16      // times the rows that are scored in the end
 	// Of the loss that a recall allows, this share may come from lists not probed; lists cost
 	// requests, refined candidates only bytes already at hand.
 	probeLossShare = 0.75
@@ -29,21 +30,34 @@ const (
 	reservedLossShare = 0.1
 	// Refined distances are good enough to find the nearest rows among so many times as many.
 	truthFactor = 4
+	// Of many it takes fewer, as those at the end are few of them.
+	widerTruthFactor = 2
 )
+
+// wider are the other numbers of neighbours calibrated for, each with every so many of the queries: the
+// more neighbours a query has, the less its recall is a matter of chance. How the effort grows with k
+// depends on the data. Where clusters have 50 rows, the ten nearest took 1 of 500 lists, the hundred nearest
+// 34 and the thousand nearest 91; where they have 1 000, it was 7, 8 and 8.
+var wider = [...]struct{ k, every int }{{100, 2}, {1000, 4}}
 
 // nobody is the self of a query that is no row.
 const nobody = math.MaxUint32
 
-// A trial is one query. Its truth is every row at most as far as the tenth nearest, itself not
+// A trial is one query. Its truth is every row at most as far as the k-th nearest, itself not
 // counted, so that ties count as found whichever of them is returned.
 type trial struct {
-	vector    []float32
-	self      uint32 // the ordinal of the row that the query is, or nobody
-	query     *Query
-	bound     float32  // distance of the tenth nearest
-	wanted    int      // 10, or all others in a tiny segment
-	truth     []uint32 // ordinals within the bound, at most 40
-	listRanks []int    // ascending, for each of the wanted, how many lists must be probed
+	vector  []float32
+	self    uint32 // the ordinal of the row that the query is, or nobody
+	query   *Query
+	nearest []entry // of the rows but itself, and some more than the most neighbours asked of it
+	ranks   []int   // for each of those, how many lists must be probed
+	near    int     // lists that are probed in any case, see Query.Choose
+
+	// For the k that is being calibrated:
+	bound     float32  // distance of the k-th nearest
+	wanted    int      // k, or all others in a tiny segment
+	truth     []uint32 // ordinals within the bound, as far as they are among nearest
+	listRanks []int    // ascending, of the wanted
 	found     []int    // of the last run: recall at depths[i], as a count
 }
 
@@ -52,8 +66,10 @@ type calibration struct {
 	*Index
 	src      *source
 	postings *Postings
-	trials   []trial
-	depths   []int // grid of depths
+	all      []trial
+	k        int
+	trials   []*trial // those for k
+	depths   []int    // grid of depths for k
 }
 
 // calibrate searches for a sample of rows, each without finding itself, or of the given queries,
@@ -67,7 +83,45 @@ func (x *Index) calibrate(ctx context.Context, src *source, cfg Config) error {
 	if err := c.findTruth(ctx); err != nil {
 		return err
 	}
-	return c.fill(ctx)
+	if x.Calibration, err = c.fill(ctx); err != nil {
+		return err
+	}
+	for _, w := range wider {
+		if w.k >= src.count {
+			break
+		}
+		c.aim(w.k, w.every)
+		points, err := c.fill(ctx)
+		if err != nil {
+			return err
+		}
+		x.Wider = append(x.Wider, Curve{K: uint32(w.k), Points: points})
+	}
+	return nil
+}
+
+// aim makes k the number of neighbours to find, for every so many of the trials.
+func (c *calibration) aim(k, every int) {
+	c.k, c.trials = k, nil
+	c.depths = steps(Finish(k), min(2*c.src.count, max(calibrationDepth, calibrationFactor*Finish(k))))
+	for i := 0; i < len(c.all); i += every {
+		t := &c.all[i]
+		t.aim(k, len(c.depths))
+		c.trials = append(c.trials, t)
+	}
+}
+
+func (t *trial) aim(k, depths int) {
+	t.wanted = min(k, len(t.nearest))
+	t.bound = t.nearest[t.wanted-1].distance
+	t.truth, t.listRanks, t.found = t.truth[:0], t.listRanks[:0], make([]int, depths)
+	for i, n := range t.nearest {
+		if n.distance <= t.bound {
+			t.truth, t.listRanks = append(t.truth, n.number), append(t.listRanks, t.ranks[i])
+		}
+	}
+	slices.Sort(t.listRanks)
+	t.listRanks = t.listRanks[:t.wanted]
 }
 
 func (x *Index) newCalibration(src *source, cfg Config) (*calibration, error) {
@@ -82,7 +136,7 @@ func (x *Index) newCalibration(src *source, cfg Config) (*calibration, error) {
 			count = cheapQueries
 		}
 	}
-	c := &calibration{Index: x, src: src, postings: postings, depths: steps(Finish(calibratedK), min(2*src.count, calibrationDepth))}
+	c := &calibration{Index: x, src: src, postings: postings}
 	random := cfg.random()
 	if given := len(cfg.Queries) / src.Dim; given > 0 {
 		for _, i := range sampleRows(given, min(count, given), random) {
@@ -98,23 +152,17 @@ func (x *Index) newCalibration(src *source, cfg Config) (*calibration, error) {
 
 // addTrial leaves out a query that has nothing to find: the only row there is.
 func (c *calibration) addTrial(vector []float32, self uint32) {
-	wanted := min(calibratedK, c.src.count)
-	if self != nobody {
-		wanted = min(calibratedK, c.src.count-1)
-	}
-	if wanted == 0 {
+	if self != nobody && c.src.count == 1 {
 		return
 	}
 	q, err := c.Quantizer.Query(vector)
 	must(err)
-	c.trials = append(c.trials, trial{
-		vector: vector, self: self, query: q, wanted: wanted, found: make([]int, len(c.depths)),
-	})
+	c.all = append(c.all, trial{vector: vector, self: self, query: q})
 }
 
 func (c *calibration) release() {
-	for _, t := range c.trials {
-		t.query.Release()
+	for i := range c.all {
+		c.all[i].query.Release()
 	}
 }
 
@@ -129,7 +177,7 @@ func steps(low, high int) []int {
 
 // fill finds, for each recall, the fewest lists whose rows could reach it, then the least depth
 // that does; where no depth does, more lists.
-func (c *calibration) fill(ctx context.Context) error {
+func (c *calibration) fill(ctx context.Context) (points []Calibration, err error) {
 	grid := steps(1, len(c.Lists))
 	at, measured, least := 0, -1, 0
 	for _, recall := range calibratedRecalls {
@@ -142,7 +190,7 @@ func (c *calibration) fill(ctx context.Context) error {
 		for depth < 0 {
 			if measured != at {
 				if err := c.measure(ctx, grid[at]); err != nil {
-					return err
+					return nil, err
 				}
 				measured = at
 			}
@@ -155,9 +203,9 @@ func (c *calibration) fill(ctx context.Context) error {
 			}
 		}
 		least = max(least, c.depths[depth]) // with more lists less may do, but effort never falls
-		c.Calibration = append(c.Calibration, Calibration{Recall: recall, NProbe: uint32(grid[at]), Depth: uint32(least)})
+		points = append(points, Calibration{Recall: recall, NProbe: uint32(grid[at]), Depth: uint32(least)})
 	}
-	return nil
+	return points, nil
 }
 
 // leastDepth is the first of the depths that reached a recall in the last run, or -1.
@@ -173,8 +221,7 @@ func (c *calibration) leastDepth(recall float64) int {
 // lowest is the recall of all trials, less the margin for chance.
 func (c *calibration) lowest(found func(*trial) int) float64 {
 	var sum, squares float64
-	for i := range c.trials {
-		t := &c.trials[i]
+	for _, t := range c.trials {
 		recall := float64(found(t)) / float64(t.wanted)
 		sum += recall
 		squares += float64(recall * recall)
@@ -187,9 +234,9 @@ func (c *calibration) lowest(found func(*trial) int) float64 {
 	return mean - calibrationMargin*math.Sqrt(max(squares/n-mean*mean, 0)/n)
 }
 
-// within is how many of the wanted lie in the first lists probed.
+// within is how many of the wanted lie in the lists that are chosen for nprobe.
 func (t *trial) within(nprobe int) int {
-	at, _ := slices.BinarySearch(t.listRanks, nprobe+1)
+	at, _ := slices.BinarySearch(t.listRanks, max(nprobe, t.near)+1)
 	return at
 }
 
@@ -201,7 +248,22 @@ func (c *calibration) findTruth(ctx context.Context) error {
 	if c.src.count*c.src.Dim > cheapElements {
 		depth = truthDepth + c.src.count/truthShare
 	}
-	return parallel(ctx, c.src.workers, len(c.trials), func(_, i int) { c.truthOf(&c.trials[i], depth) })
+	if err := parallel(ctx, c.src.workers, len(c.all), func(_, i int) { c.truthOf(&c.all[i], depth, truthsKept(i, c.src.count)) }); err != nil {
+		return err
+	}
+	c.aim(calibratedK, 1)
+	return nil
+}
+
+// truthsKept is how many of the nearest of a trial are needed.
+func truthsKept(trial, rows int) int {
+	kept := truthFactor * calibratedK
+	for _, w := range wider {
+		if w.k < rows && trial%w.every == 0 {
+			kept = widerTruthFactor * w.k
+		}
+	}
+	return kept
 }
 
 const (
@@ -209,7 +271,7 @@ const (
 	truthShare = 50 // one in so many rows
 )
 
-func (c *calibration) truthOf(t *trial, depth int) {
+func (c *calibration) truthOf(t *trial, depth, kept int) {
 	all := NewCandidates(depth)
 	for _, p := range t.query.Probe(len(c.Lists)) {
 		must(t.query.ScanList(p, c.postings, c.list(p.List), nil, 0, all))
@@ -218,7 +280,7 @@ func (c *calibration) truthOf(t *trial, depth int) {
 	all.dedup()
 	_, err := all.refine([]Part{{t.query, c.postings, c.Index}})
 	must(err)
-	near := newShortlist(truthFactor * calibratedK)
+	near := newShortlist(kept)
 	for i, key := range all.keys {
 		if ordinal := RowOf(key).Ordinal; ordinal != t.self {
 			near.add(entry{distance: all.est[i], number: ordinal})
@@ -229,43 +291,36 @@ func (c *calibration) truthOf(t *trial, depth int) {
 
 func (c *calibration) settleTruth(t *trial, near *shortlist) {
 	var d [1]float32
-	exact := newShortlist(truthFactor * calibratedK)
+	exact := newShortlist(near.depth)
 	for _, n := range near.sorted() {
 		Distances(c.src.Metric, t.vector, c.src.vector(c.Order[n.number]), d[:])
 		exact.add(entry{distance: d[0], number: n.number})
 	}
-	nearest := exact.sorted()
-	t.bound = nearest[t.wanted-1].distance
-	for _, n := range nearest {
-		if n.distance <= t.bound {
-			t.truth = append(t.truth, n.number)
-		}
-	}
+	t.nearest = exact.sorted()
 	c.rankLists(t)
 }
 
-// rankLists finds out how many lists must be probed for each of the wanted: up to the nearer of
+// rankLists finds out how many lists must be probed for each of the nearest: up to the nearer of
 // the two that have it.
 func (c *calibration) rankLists(t *trial) {
+	t.near = len(t.query.Choose(1))
 	ranks := make([]int, len(c.Lists))
 	for rank, p := range t.query.Probe(len(c.Lists)) {
 		ranks[p.List] = rank + 1
 	}
-	for _, ordinal := range t.truth {
-		list, _ := c.postings.ListOf(ordinal)
+	for _, n := range t.nearest {
+		list, _ := c.postings.ListOf(n.number)
 		rank := ranks[list]
 		if c.second != nil {
-			rank = min(rank, ranks[c.second[ordinal]])
+			rank = min(rank, ranks[c.second[n.number]])
 		}
-		t.listRanks = append(t.listRanks, rank)
+		t.ranks = append(t.ranks, rank)
 	}
-	slices.Sort(t.listRanks)
-	t.listRanks = t.listRanks[:t.wanted]
 }
 
 func (c *calibration) measure(ctx context.Context, nprobe int) error {
 	return parallel(ctx, c.src.workers, len(c.trials), func(_, i int) {
-		c.run(&c.trials[i], nprobe)
+		c.run(c.trials[i], nprobe)
 	})
 }
 
@@ -276,11 +331,11 @@ func (x *Index) List(list uint32) []byte { return x.list(list) }
 func (c *calibration) run(t *trial, nprobe int) {
 	deepest := c.depths[len(c.depths)-1]
 	estimated := NewCandidates(deepest + 2) // more by two: the query's own row, spilled
-	for _, p := range t.query.Probe(nprobe) {
+	for _, p := range t.query.Choose(nprobe) {
 		must(t.query.ScanList(p, c.postings, c.list(p.List), nil, 0, estimated))
 	}
 	found := estimated.inOrder()
-	best := newShortlist(Finish(calibratedK))
+	best := newShortlist(Finish(c.k))
 	seen, entries := map[uint32]bool{t.self: true}, 0
 	for i, depth := range c.depths {
 		for ; entries < depth && len(found) > 0; found = found[1:] {

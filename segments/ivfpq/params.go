@@ -95,11 +95,18 @@ func (p Params) Validate() error {
 }
 
 // Calibration says what a recall@10 took on the segment's own rows, with a margin for chance:
-// scan the NProbe nearest lists, refine the Depth best estimates, and score the Finish(10) best
+// scan the lists that Query.Choose takes for NProbe, refine the Depth best estimates, and score the Finish(10) best
 // of those.
 type Calibration struct {
 	Recall        float32
 	NProbe, Depth uint32
+}
+
+// Curve is what recalls took for another k than 10: recall@K, and the Finish(K) best of the candidates
+// scored.
+type Curve struct {
+	K      uint32
+	Points []Calibration // ascending recall
 }
 
 const (

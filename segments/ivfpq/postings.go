@@ -12,6 +12,7 @@ type Postings struct {
 	quantizer   *Quantizer
 	lists       []List
 	calibration []Calibration
+	wider       []Curve
 	rows        uint32
 	hints       []uint32 // the list of every hintRows-th row, from which its list is a few steps away
 }
@@ -20,12 +21,12 @@ const hintRows = 64
 
 // NewPostings checks that the parts belong together and keeps them; the caller must not change
 // them any more. An index of Kind Exact has none.
-func NewPostings(z *Quantizer, lists []List, calibration []Calibration) (*Postings, error) {
+func NewPostings(z *Quantizer, lists []List, calibration []Calibration, wide ...Curve) (*Postings, error) {
 	fail := func(err error) (*Postings, error) { return nil, fmt.Errorf("open index: %w", err) }
 	if len(lists) != z.Lists() {
 		return fail(fmt.Errorf("%d lists, want %d", len(lists), z.Lists()))
 	}
-	p := &Postings{quantizer: z, lists: lists, calibration: calibration}
+	p := &Postings{quantizer: z, lists: lists, calibration: calibration, wider: wide}
 	var next, spilled uint64
 	for i, l := range lists {
 		if uint64(l.First) != next {
@@ -40,6 +41,16 @@ func NewPostings(z *Quantizer, lists []List, calibration []Calibration) (*Postin
 	p.rows = uint32(next)
 	if err := checkCalibration(len(lists), calibration); err != nil {
 		return fail(err)
+	}
+	last := uint32(calibratedK)
+	for _, c := range wide {
+		if c.K <= last || len(calibration) == 0 || len(c.Points) == 0 {
+			return fail(fmt.Errorf("calibration for k %d with %d entries follows that for %d, want ascending k and entries", c.K, len(c.Points), last))
+		}
+		if err := checkCalibration(len(lists), c.Points); err != nil {
+			return fail(fmt.Errorf("for k %d: %w", c.K, err))
+		}
+		last = c.K
 	}
 	list := uint32(0)
 	for row := uint64(0); row < next; row += hintRows {
@@ -88,37 +99,67 @@ func (p *Postings) ListOf(ordinal uint32) (list uint32, ok bool) {
 // the refine code has its true 10 nearest within its first 15 to 20 at recall 0.999.
 func Finish(k int) int { return k + k/2 + 5 }
 
-// calibratedK is the k that calibration measures.
+// calibratedK is the k that Index.Calibration is for.
 const calibratedK = 10
 
-// Plan returns how many lists to scan and how many candidates to refine for k results at a
-// recall. For k above 10 both grow, by rules of thumb: neighbours further out lie in more lists,
-// and in a larger crowd of estimates. A recall above what was calibrated multiplies the effort
-// of the best calibration; recall 1 takes everything. A row may be a candidate twice, so there are
-// never fewer than 2 k.
+// Plan returns how many lists to scan, by Query.Choose, and how many candidates to refine for k results
+// at a recall. Between two numbers of neighbours that were calibrated the effort is interpolated, beyond the
+// last it grows by rules of thumb: neighbours further out lie in more lists, and in a larger crowd of
+// estimates. A recall above what was calibrated multiplies the effort of the best calibration; recall 1
+// takes everything. A row may be a candidate twice, so there are never fewer than 2 k.
 func (p *Postings) Plan(recall float32, k int) (nprobe, depth int) {
 	k = max(k, 1)
 	lists, rows := len(p.lists), int(p.rows)
 	if recall >= 1 || len(p.calibration) == 0 {
 		return lists, 2 * rows // every row, twice where it was spilled
 	}
-	at := slices.IndexFunc(p.calibration, func(c Calibration) bool { return c.Recall >= recall })
-	effort := 1.0
-	if at < 0 {
-		at = len(p.calibration) - 1
-		effort = min(float64((1-p.calibration[at].Recall)/(1-recall)), 1e6)
+	below := float64(calibratedK)
+	probes, wanted := effortOf(p.calibration, recall)
+	for i := range p.wider {
+		above := float64(p.wider[i].K)
+		if float64(k) <= below {
+			break
+		}
+		moreProbes, moreWanted := effortOf(p.wider[i].Points, recall)
+		// What was measured for more neighbours was so for fewer queries: a lesser effort is chance.
+		moreProbes, moreWanted = max(moreProbes, probes), max(moreWanted, wanted)
+		if float64(k) < above {
+			probes, wanted = between(below, probes, above, moreProbes, float64(k)), between(below, wanted, above, moreWanted, float64(k))
+			below = float64(k)
+			break
+		}
+		below, probes, wanted = above, moreProbes, moreWanted
 	}
-	c := p.calibration[at]
-	wider := max(float64(k)/calibratedK, 1)
-	probes := float64(c.NProbe) * math.Pow(wider, probeGrowth) * effort
-	wanted := float64(c.Depth) * math.Pow(wider, depthGrowth) * effort
-	// Enough lists to have the candidates at all, were they of average size.
-	probes = max(probes, float64(2*Finish(k))*float64(lists)/max(float64(rows), 1))
+	if beyond := float64(k) / below; beyond > 1 {
+		probes *= math.Pow(beyond, probeGrowth)
+		wanted *= math.Pow(beyond, depthGrowth)
+		// Enough lists to have the candidates at all, were they of average size. Where that was measured more
+		// lists would crowd out what the depth was enough for.
+		probes = max(probes, float64(2*Finish(k))*float64(lists)/max(float64(rows), 1))
+	}
 	depth = int(min(max(math.Ceil(wanted), float64(max(Finish(k), 2*k))), 2*float64(rows)))
 	return int(min(math.Ceil(probes), float64(lists))), max(depth, 1)
 }
 
-// Growth of effort with k, as powers of k/10.
+// effortOf is what a recall takes by a calibration.
+func effortOf(calibration []Calibration, recall float32) (probes, depth float64) {
+	at := slices.IndexFunc(calibration, func(c Calibration) bool { return c.Recall >= recall })
+	effort := 1.0
+	if at < 0 {
+		at = len(calibration) - 1
+		effort = min(float64((1-calibration[at].Recall)/(1-recall)), 1e6)
+	}
+	return float64(calibration[at].NProbe) * effort, float64(calibration[at].Depth) * effort
+}
+
+// between interpolates efforts: by a power of k, or along a line where that is more. A power is right
+// where distances grow smoothly, and a line safer where a cluster ends between the two.
+func between(k0, e0, k1, e1, k float64) float64 {
+	power := e0 * math.Pow(e1/e0, math.Log(k/k0)/math.Log(k1/k0))
+	return max(power, e0+(e1-e0)*(k-k0)/(k1-k0))
+}
+
+// Growth of effort with k beyond what was calibrated.
 const (
 	probeGrowth = 0.5
 	depthGrowth = 0.85

@@ -170,6 +170,50 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanBetweenCurves: at a k that was calibrated the effort is what was measured, between two of them no
+// less than at the lower and no more than at the higher, and it never falls.
+func TestPlanBetweenCurves(t *testing.T) {
+	lists := make([]List, 100)
+	for i := range lists {
+		lists[i] = List{First: uint32(200 * i), Count: 200}
+	}
+	z := testQuantizer(t, Params{Dim: 1, Metric: L2, Codebook: Sign}, make([]float32, 1600))
+	curve := func(k uint32, probes, depth uint32) Curve {
+		return Curve{K: k, Points: []Calibration{{0.9, probes, depth}, {0.99, 2 * probes, 2 * depth}}}
+	}
+	p, err := NewPostings(z, lists, curve(10, 2, 50).Points, curve(100, 1, 400), curve(1000, 40, 3000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ k, nprobe, depth int }{{1, 2, 50}, {10, 2, 50}, {100, 2, 400}, {1000, 40, 3000}, {316, 12, 1095}, {4000, 80, 9748}} {
+		nprobe, depth := p.Plan(0.9, c.k)
+		if nprobe != c.nprobe || math.Abs(float64(depth-c.depth)) > float64(c.depth)/50 {
+			t.Errorf("Plan(0.9, %d) is %d, %d, want %d, %d", c.k, nprobe, depth, c.nprobe, c.depth)
+		}
+	}
+	lastProbes, lastDepth := 0, 0
+	for k := 1; k < 5000; k += 1 + k/50 {
+		nprobe, depth := p.Plan(0.95, k)
+		if nprobe < lastProbes || depth < lastDepth {
+			t.Errorf("for k %d the effort falls from %d, %d to %d, %d", k, lastProbes, lastDepth, nprobe, depth)
+		}
+		lastProbes, lastDepth = nprobe, depth
+	}
+	for name, wider := range map[string][]Curve{
+		"not above 10":  {curve(10, 1, 1)},
+		"not ascending": {curve(100, 1, 1), curve(100, 1, 1)},
+		"empty":         {{K: 100}},
+		"too many":      {curve(100, 101, 1)},
+	} {
+		if _, err := NewPostings(z, lists, curve(10, 2, 50).Points, wider...); err == nil {
+			t.Errorf("curves %s are accepted", name)
+		}
+	}
+	if _, err := NewPostings(z, lists, nil, curve(100, 1, 1)); err == nil {
+		t.Error("a calibration for 100 is accepted without one for 10")
+	}
+}
+
 // The quick looks at all centroids leave the lists that exact distances would choose.
 func TestProbeAgainstExactDistances(t *testing.T) {
 	const dim, lists, n, queries = 64, 1500, 8, 50

@@ -192,6 +192,34 @@ func (q *Query) Probe(n int) []Probe {
 	return q.probes
 }
 
+// How many lists are chosen that are nearly as near as the nearest, and how near that is, as squared
+// distances of centroids.
+//
+// Where rows lie in tight clusters one list has all ten neighbours of most queries, and is all that an
+// average recall of 0.95 takes; a few queries lie where a cluster is divided, and miss half of theirs. Of
+// 50 000 rows of 64 dimensions in 300 clusters, one list found 0.980, and 0.5 for one query in a hundred, in
+// 256 codes; two lists 0.999 in 765; this rule 1.000, and 1.0, in 328. In wider clusters it found 0.995 in
+// 528 codes, where two lists found 0.985 in 600. More than 1.5 finds no more.
+const (
+	nearLists  = 3
+	nearFactor = 1.5
+)
+
+// Choose returns the lists to scan for a planned number: the n nearest, or more where others are nearly
+// as near as the first of them. Under Dot a centroid has no distance to compare. The slice is as that of
+// Probe.
+func (q *Query) Choose(n int) []Probe {
+	if n >= nearLists || q.z.Metric == Dot {
+		return q.Probe(n)
+	}
+	probes := q.Probe(nearLists)
+	n = min(max(n, 0), len(probes))
+	for n < len(probes) && probes[n].Distance <= nearFactor*probes[0].Distance {
+		n++
+	}
+	return probes[:n]
+}
+
 func compareProbes(a, b Probe) int {
 	switch {
 	case a.Distance < b.Distance:

@@ -33,7 +33,7 @@ func newCorpus(t testing.TB, vectors []float32, cfg Config) *corpus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.postings, err = NewPostings(z, x.Lists, x.Calibration); err != nil {
+	if c.postings, err = NewPostings(z, x.Lists, x.Calibration, x.Wider...); err != nil {
 		t.Fatal(err)
 	}
 	for i, l := range x.Lists {
@@ -65,7 +65,7 @@ func (c *corpus) search(t testing.TB, vec []float32, k int, recall float32, allo
 	q := c.query(t, vec)
 	defer q.Release()
 	candidates := NewCandidates(depth)
-	for _, p := range q.Probe(nprobe) {
+	for _, p := range q.Choose(nprobe) {
 		if err := q.ScanList(p, c.postings, c.list(p.List), allowed, 0, candidates); err != nil {
 			t.Fatal(err)
 		}
