@@ -25,6 +25,8 @@ const (
 	// recallPause is how many rows are compared with a sample before searches get
 	// the cores to themselves for a moment.
 	recallPause = 1 << 15
+	// recallRows is how many rows of the tail are compared at a time.
+	recallRows = 1024
 )
 
 // RecallRequest is the body of POST …/recall. Nil fields were not given.
@@ -279,18 +281,29 @@ func (s *Service) truths(ctx context.Context, st *state, f *filter, k int, queri
 		near[i].k = k
 	}
 	var distances []float32
-	for _, r := range st.tailRows(f) {
+	dim := st.collection().Dimension
+	for rows := range slices.Chunk(st.tailRows(f), recallRows) {
+		vectors := make([]float32, 0, len(rows)*dim)
+		for _, r := range rows {
+			vectors = append(vectors, r.vector...)
+		}
+		distances = slices.Grow(distances[:0], len(rows))[:len(rows)]
 		for i := range queries {
-			if queries[i].id != r.id {
-				near[i].add(distanceOf(metric, queries[i].vector, r.vector))
+			ivfpq.Distances(metric, queries[i].vector, vectors, distances)
+			for j, d := range distances {
+				if d < near[i].limit() && queries[i].id != rows[j].id {
+					near[i].add(d)
+				}
 			}
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
 	}
 	sets, err := s.allowed(ctx, st, f)
 	if err != nil {
 		return nil, err
 	}
-	dim := st.collection().Dimension
 	for segment, seg := range st.view.Segments {
 		allowed := sets[segment]
 		var vectors []float32
@@ -328,12 +341,6 @@ func (s *Service) truths(ctx context.Context, st *state, f *filter, k int, queri
 		out[i] = near[i].sorted()
 	}
 	return out, nil
-}
-
-func distanceOf(m ivfpq.Metric, a, b []float32) float32 {
-	var d [1]float32
-	ivfpq.Distances(m, a, b, d[:])
-	return d[0]
 }
 
 // nearest keeps the k least of any number of distances.

@@ -28,6 +28,10 @@ type searchFlags struct {
 	targetRecall float64
 	nprobe       int
 	consistency  string
+	threshold    float64
+	groupBy      string
+	groupSize    int
+	maxStoreGets int64
 	output       string
 
 	queries     string
@@ -72,6 +76,10 @@ The server's API key is taken from AKIDB_API_KEY.`,
 	flags.BoolVar(&f.exact, "exact", false, "compare with every row")
 	flags.Float64Var(&f.targetRecall, "target-recall", 0, "share of true neighbours asked for, above 0 to 1 (default: the server's)")
 	flags.IntVar(&f.nprobe, "nprobe", 0, "lists to look into, overriding --target-recall (default: the server's)")
+	flags.Float64Var(&f.threshold, "score-threshold", 0, "only results with this score or a better one (default: any)")
+	flags.StringVar(&f.groupBy, "group-by", "", "key of the metadata: show the best --k groups, those that share a value of it")
+	flags.IntVar(&f.groupSize, "group-size", 0, "with --group-by: most results of a group, 1 to 100 (default 1)")
+	flags.Int64Var(&f.maxStoreGets, "max-store-gets", 0, "fail where more reads of the object store are needed, 0 for none at all (default: any number)")
 	flags.StringVar(&f.consistency, "consistency", "", "eventual, latest or strong (default: the server's)")
 	flags.StringVar(&f.queries, "queries", "", "file of query vectors, in any format import reads")
 	flags.StringVar(&f.groundTruth, "groundtruth", "", "with --queries: .ivecs file of true neighbours")
@@ -150,6 +158,16 @@ func (f *searchFlags) validate(c *cobra.Command) error {
 	for _, flag := range []string{"min-recall", "id-prefix"} {
 		needs(flag, "groundtruth", f.groundTruth)
 	}
+	needs("group-size", "group-by", f.groupBy)
+	if f.queries != "" && f.groupBy != "" {
+		errs = append(errs, errors.New("--group-by is for one query, not for --queries"))
+	}
+	if c.Flags().Changed("group-size") && (f.groupSize < 1 || f.groupSize > 100) {
+		errs = append(errs, fmt.Errorf("--group-size is %d, want 1 to 100", f.groupSize))
+	}
+	if f.maxStoreGets < 0 {
+		errs = append(errs, fmt.Errorf("--max-store-gets is %d, want 0 or more", f.maxStoreGets))
+	}
 	if f.groundTruth != "" && f.filter != "" {
 		errs = append(errs, errors.New("--filter does not go with --groundtruth, which is about all rows"))
 	}
@@ -160,6 +178,13 @@ func (f *searchFlags) validate(c *cobra.Command) error {
 func (f *searchFlags) request(c *cobra.Command) (client.SearchRequest, error) {
 	r := client.SearchRequest{
 		ID: f.id, K: f.k, Include: f.include, Exact: f.exact, TargetRecall: f.targetRecall, NProbe: f.nprobe, Consistency: f.consistency,
+		GroupBy: f.groupBy, GroupSize: f.groupSize,
+	}
+	if c.Flags().Changed("score-threshold") {
+		r.ScoreThreshold = &f.threshold
+	}
+	if c.Flags().Changed("max-store-gets") {
+		r.MaxStoreGets = &f.maxStoreGets
 	}
 	if f.queries == "" && !c.Flags().Changed("include") {
 		r.Include = []string{"metadata"}
@@ -188,11 +213,18 @@ func (f *searchFlags) search(ctx context.Context, c *cobra.Command, server *clie
 	if f.output == "json" {
 		return printJSON(c.OutOrStdout(), response)
 	}
-	if err := printResults(c.OutOrStdout(), response.Results, request.Include); err != nil {
+	count, what := len(response.Results), "results"
+	if f.groupBy != "" {
+		count, what = len(response.Groups), "groups"
+		err = printGroups(c.OutOrStdout(), response.Groups, request.Include)
+	} else {
+		err = printResults(c.OutOrStdout(), response.Results, request.Include)
+	}
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.ErrOrStderr(), "%d results in %.1f ms, %.1f of them in the server\n",
-		len(response.Results), milliseconds(time.Since(start)), response.TookMS)
+	_, err = fmt.Fprintf(c.ErrOrStderr(), "%d %s in %.1f ms, %.1f of them in the server\n",
+		count, what, milliseconds(time.Since(start)), response.TookMS)
 	return err
 }
 
@@ -203,21 +235,43 @@ const shownRunes = 120
 
 func printResults(w io.Writer, results []client.Result, include []string) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(table, "#\tID\tSCORE")
-	for _, part := range include {
-		fmt.Fprintf(table, "\t%s", map[string]string{"metadata": "METADATA", "vector": "VECTOR"}[part])
-	}
-	fmt.Fprintln(table)
+	fmt.Fprint(table, "#", resultHeader(include))
 	for i, r := range results {
-		fmt.Fprintf(table, "%d\t%s\t%.6g", i+1, printable(r.ID), r.Score)
-		for _, part := range include {
-			text := printable(string(r.Metadata))
-			if part == "vector" {
-				text = fmt.Sprint([]float32(r.Vector))
-			}
-			fmt.Fprintf(table, "\t%s", shorten(text))
-		}
-		fmt.Fprintln(table)
+		fmt.Fprintf(table, "%d", i+1)
+		printResult(table, r, include)
 	}
 	return table.Flush()
+}
+
+// printGroups shows for every row the number of its group, and what the rows of that share.
+func printGroups(w io.Writer, groups []client.Group, include []string) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(table, "#\tGROUP", resultHeader(include))
+	for i, g := range groups {
+		for _, r := range g.Results {
+			fmt.Fprintf(table, "%d\t%s", i+1, shorten(printable(string(g.Value))))
+			printResult(table, r, include)
+		}
+	}
+	return table.Flush()
+}
+
+func resultHeader(include []string) string {
+	header := "\tID\tSCORE"
+	for _, part := range include {
+		header += "\t" + map[string]string{"metadata": "METADATA", "vector": "VECTOR"}[part]
+	}
+	return header + "\n"
+}
+
+func printResult(table io.Writer, r client.Result, include []string) {
+	fmt.Fprintf(table, "\t%s\t%.6g", printable(r.ID), r.Score)
+	for _, part := range include {
+		text := printable(string(r.Metadata))
+		if part == "vector" {
+			text = fmt.Sprint([]float32(r.Vector))
+		}
+		fmt.Fprintf(table, "\t%s", shorten(text))
+	}
+	fmt.Fprintln(table)
 }

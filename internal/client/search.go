@@ -22,6 +22,11 @@ type SearchRequest struct {
 	Consistency  string         `json:"consistency,omitzero"` // "eventual", "latest", "strong"
 	Token        string         `json:"token,omitzero"`
 	TimeoutMS    int64          `json:"timeout_ms,omitzero"`
+
+	ScoreThreshold *float64 `json:"score_threshold,omitzero"` // nil for any score
+	GroupBy        string   `json:"group_by,omitzero"`        // a key of the metadata
+	GroupSize      int      `json:"group_size,omitzero"`
+	MaxStoreGets   *int64   `json:"max_store_gets,omitzero"` // nil for any number
 }
 
 // Result is one row found. Score is higher for better in cosine and dot; in l2 it is the Euclidean distance.
@@ -45,9 +50,16 @@ type Usage struct {
 	Cache         string  `json:"cache"` // "hot", "warm" or "cold"
 }
 
-// SearchResponse is the answer to a search, best result first.
+// Group is the best results of those that have one value under the key that was grouped by, best first.
+type Group struct {
+	Value   jsontext.Value `json:"group"`
+	Results []Result       `json:"results"`
+}
+
+// SearchResponse is the answer to a search, best result first: Results, or Groups where GroupBy was given.
 type SearchResponse struct {
-	Results         []Result `json:"results"`
+	Results         []Result `json:"results,omitzero"`
+	Groups          []Group  `json:"groups,omitzero"`
 	TookMS          float64  `json:"took_ms"`
 	ManifestVersion int64    `json:"manifest_version"`
 	Usage           Usage    `json:"usage"`

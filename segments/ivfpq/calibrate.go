@@ -38,7 +38,7 @@ const (
 // more neighbours a query has, the less its recall is a matter of chance. How the effort grows with k
 // depends on the data. Where clusters have 50 rows, the ten nearest took 1 of 500 lists, the hundred nearest
 // 34 and the thousand nearest 91; where they have 1 000, it was 7, 8 and 8.
-var wider = [...]struct{ k, every int }{{100, 2}, {1000, 4}}
+var wider = [...]struct{ k, every int }{{100, 4}, {1000, 16}}
 
 // nobody is the self of a query that is no row.
 const nobody = math.MaxUint32
@@ -57,8 +57,9 @@ type trial struct {
 	bound     float32  // distance of the k-th nearest
 	wanted    int      // k, or all others in a tiny segment
 	truth     []uint32 // ordinals within the bound, as far as they are among nearest
-	listRanks []int    // ascending, of the wanted
-	found     []int    // of the last run: recall at depths[i], as a count
+	isTruth   map[uint32]bool
+	listRanks []int // ascending, of the wanted
+	found     []int // of the last run: recall at depths[i], as a count
 }
 
 // calibration measures an index through the same calls that a search makes.
@@ -114,10 +115,11 @@ func (c *calibration) aim(k, every int) {
 func (t *trial) aim(k, depths int) {
 	t.wanted = min(k, len(t.nearest))
 	t.bound = t.nearest[t.wanted-1].distance
-	t.truth, t.listRanks, t.found = t.truth[:0], t.listRanks[:0], make([]int, depths)
+	t.truth, t.listRanks, t.found, t.isTruth = t.truth[:0], t.listRanks[:0], make([]int, depths), map[uint32]bool{}
 	for i, n := range t.nearest {
 		if n.distance <= t.bound {
 			t.truth, t.listRanks = append(t.truth, n.number), append(t.listRanks, t.ranks[i])
+			t.isTruth[n.number] = true
 		}
 	}
 	slices.Sort(t.listRanks)
@@ -349,7 +351,7 @@ func (c *calibration) run(t *trial, nprobe int) {
 				best.add(entry{distance: c.refinedDistance(t, ordinal), number: ordinal})
 			}
 		}
-		t.found[i] = c.score(t, best.sorted())
+		t.found[i] = c.score(t, best)
 	}
 }
 
@@ -377,12 +379,11 @@ func (c *calibration) refinedDistance(t *trial, ordinal uint32) float32 {
 }
 
 // score counts how many of the wanted are among the finalists, as exact scoring will show.
-func (c *calibration) score(t *trial, finalists []entry) int {
+func (c *calibration) score(t *trial, finalists *shortlist) int {
+	finalists.shrink()
 	hits := 0
-	var d [1]float32
-	for _, f := range finalists {
-		Distances(c.src.Metric, t.vector, c.src.vector(c.Order[f.number]), d[:])
-		if d[0] <= t.bound {
+	for _, ordinal := range finalists.numbers {
+		if t.isTruth[ordinal] {
 			hits++
 		}
 	}
