@@ -53,7 +53,7 @@ func (l *listSearch) finalists() ([]segments.Location, error) {
 	if l.candidates == nil {
 		return nil, nil
 	}
-	keys, err := l.candidates.Finalists(l.search.k, l.refine)
+	keys, err := l.candidates.Finalists(l.finishing(), l.refine)
 	if err != nil {
 		return nil, err
 	}
@@ -135,4 +135,14 @@ func (r *run) fill(ctx context.Context, hits []hit) error {
 		hits[pos].metadata, hits[pos].vector, hits[pos].version = rows[i].metadata, rows[i].vector, rows[i].version
 	}
 	return nil
+}
+
+// finishing is the k for which enough candidates are scored in float32.
+func (l *listSearch) finishing() int {
+	for _, p := range l.probings {
+		if p.far {
+			return farFinish * l.search.k
+		}
+	}
+	return l.search.k
 }

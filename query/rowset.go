@@ -33,6 +33,20 @@ func (s rowSet) count() int {
 	return n
 }
 
+// countIn is how many of count rows from first on are in the set.
+func (s rowSet) countIn(first, count uint32) (n int) {
+	for row, end := first, first+count; row < end; {
+		word := s[row/64] >> (row % 64)
+		take := min(64-row%64, end-row)
+		if take < 64 {
+			word &= 1<<take - 1
+		}
+		n += bits.OnesCount64(word)
+		row += take
+	}
+	return n
+}
+
 // and returns the rows both have; a nil other has all.
 func (s rowSet) and(other rowSet) rowSet {
 	if other == nil {

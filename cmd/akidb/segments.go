@@ -58,6 +58,9 @@ func printSegment(w io.Writer, s inspect.Segment) {
 	if s.Codes != nil {
 		printCodes(w, s.Quantizer, *s.Codes)
 	}
+	if s.Attributes != nil {
+		printAttributes(w, *s.Attributes)
+	}
 	if len(s.First) == 0 {
 		return
 	}
@@ -68,6 +71,23 @@ func printSegment(w io.Writer, s inspect.Segment) {
 			mark = " deleted"
 		}
 		fmt.Fprintf(w, "%d%s\t%s\t%d\t%s\t%s\n", r.Ordinal, mark, printable(r.ID), r.Seq, shorten(printable(string(r.Metadata))), shorten(fmt.Sprint(r.Vector)))
+	}
+}
+
+func printAttributes(w io.Writer, a inspect.Attributes) {
+	fmt.Fprintln(w, "\nKEY\tROWS\tVALUES\tLEAST\tMOST\t")
+	for _, k := range a.Keys {
+		note := ""
+		switch {
+		case k.Dropped:
+			note = "not indexed"
+		case k.Long > 0:
+			note = fmt.Sprintf("%d rows with long strings", k.Long)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", shorten(printable(k.Key)), k.Rows, k.Values, shorten(printable(string(k.Least))), shorten(printable(string(k.Most))), note)
+	}
+	if !a.Complete {
+		fmt.Fprintln(w, "and more keys, which are not indexed")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -233,6 +234,10 @@ func TestInspect(t *testing.T) {
 				Ordinal: uint32(i), ID: rows.IDs[i], Seq: rows.Seqs[i], Vector: rows.Vectors[i*dimension : (i+1)*dimension], Metadata: rows.Metadata[i],
 			}, r)
 		}
+		n := uint32(rows.Len())
+		require.Equal(t, &Attributes{Complete: true, Keys: []Attribute{
+			{Key: "n", Rows: n, Values: n, Least: jsontext.Value("0"), Most: jsontext.Value(fmt.Sprint(n - 1))},
+		}}, seg.Attributes)
 		if seg.Kind == "exact" {
 			require.Nil(t, seg.Codes)
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -61,7 +62,52 @@ type Segment struct {
 	Footer        manifest.Extent        `json:"footer"`         // of index.ivf
 	Deletes       *manifest.DeleteVector `json:"deletes,omitempty"`
 	Codes         *Codes                 `json:"codes,omitempty"` // none in an exact index
-	First         []Row                  `json:"first_rows,omitempty"`
+	// Attributes are the keys of the rows' metadata; nil before format 3.
+	Attributes *Attributes `json:"attributes,omitempty"`
+	First      []Row       `json:"first_rows,omitempty"`
+}
+
+// Attributes is the directory of the index over metadata.
+type Attributes struct {
+	// Complete: a key that is not listed is in no row.
+	Complete bool        `json:"complete"`
+	Keys     []Attribute `json:"keys"` // by name
+}
+
+// Attribute is what the index says of a key.
+type Attribute struct {
+	Key     string         `json:"key"`
+	Rows    uint32         `json:"rows"`              // with anything there but null and []
+	Values  uint32         `json:"values"`            // distinct booleans, numbers and strings
+	Least   jsontext.Value `json:"least,omitempty"`   // of them; a string may be cut off
+	Most    jsontext.Value `json:"most,omitempty"`    //
+	Long    uint32         `json:"long,omitzero"`     // rows with a string too long to be indexed
+	Dropped bool           `json:"dropped,omitempty"` // not indexed: it would have taken too much memory
+}
+
+func attributesOf(ctx context.Context, r *segments.Reader) (*Attributes, error) {
+	d, err := r.Attributes(ctx)
+	if err != nil || d == nil {
+		return nil, err
+	}
+	out := &Attributes{Complete: d.Complete, Keys: []Attribute{}}
+	for _, p := range d.Paths {
+		a := Attribute{Key: p.Name, Rows: p.Rows, Values: p.Values, Long: p.Long, Dropped: p.Dropped}
+		if p.Values > 0 {
+			a.Least, a.Most = told(p.Least), told(p.Most)
+		}
+		out.Keys = append(out.Keys, a)
+	}
+	return out, nil
+}
+
+// told is the value of a sort key, which may have been cut off in the middle of a
+// character.
+func told(key []byte) jsontext.Value {
+	if key[0] == columns.KeyString {
+		key = []byte(strings.ToValidUTF8(string(key), ""))
+	}
+	return columns.AppendKeyJSON(nil, key)
 }
 
 // Codes is what a segment holds besides the rows themselves.
@@ -138,6 +184,9 @@ func Inspect(ctx context.Context, store blob.Store, s *manifest.Snapshot, id str
 	out := Segment{
 		SegmentLine: lineOf(s, seg), Kind: live.Kind().String(), FormatVersion: live.FormatVersion(),
 		Data: seg.Data, Index: seg.Index, Footer: seg.Footer, Deletes: seg.Deletes, Codes: codesOf(live.Reader),
+	}
+	if out.Attributes, err = attributesOf(ctx, live.Reader); err != nil {
+		return Segment{}, err
 	}
 	out.First, err = firstRows(ctx, live, min(rows, live.Rows()))
 	return out, err
