@@ -310,6 +310,20 @@ func readAll(ctx context.Context, store blob.Store, seg manifest.Segment, zs []m
 	}); err != nil {
 		return err
 	}
+	ordinals := make([]uint32, len(order))
+	for o := range ordinals {
+		ordinals[o] = uint32(len(order) - 1 - o)
+	}
+	points, err := r.RowsAt(ctx, ordinals, columns.ProjectAll)
+	if err != nil {
+		return err
+	}
+	for i, o := range ordinals {
+		want, got := rows.row(int(order[o]), dim), points.row(i, dim)
+		if got.ID != want.ID || got.Seq != want.Seq || !slices.Equal(got.Vector, want.Vector) || !bytes.Equal(got.Metadata, want.Metadata) {
+			panic(fmt.Sprintf("wrong answer: row %d is %+v, want %+v", o, got, want))
+		}
+	}
 	got, err := r.Lookup(ctx, rows.IDs)
 	if err != nil {
 		return err
