@@ -177,7 +177,7 @@ func (t *tally) start(o options, set *dataset.Set, slow *slowStore, described bo
 func (t *tally) print(o options) {
 	fmt.Printf("ready after %.0f ms (median of %d starts, slowest %.0f); a read of the store takes %v longer\n\n",
 		quantile(t.ready, 0.5), len(t.ready), quantile(t.ready, 1), o.delay)
-	fmt.Println("| answer | of | p50 ms | p90 ms | GETs | KB | rounds | recall |")
+	fmt.Println("| answer | of | p50 ms | p90 ms | GETs | KB | rounds of the search | recall |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, line := range []struct {
 		name string

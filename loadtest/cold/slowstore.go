@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -47,6 +48,7 @@ func (s *slowStore) handler(endpoint string, delay time.Duration) (http.Handler,
 			r.SetURL(to)
 			r.Out.Host = r.In.Host // which the signature covers
 		},
+		ErrorLog:  log.New(io.Discard, "", 0), // the slower of two hedged reads is given up, again and again
 		Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true},
 		ModifyResponse: func(resp *http.Response) error {
 			resp.Body = &counted{resp.Body, &s.bytes}
