@@ -36,6 +36,9 @@ func (b *best) add(h hit) {
 	if !b.near(h.distance) {
 		return
 	}
+	if b.hits == nil {
+		b.hits = make([]hit, 0, min(2*b.k, 1024))
+	}
 	b.hits = append(b.hits, h)
 	if len(b.hits) >= max(b.limit, 4*b.k+1024) {
 		b.prune()
