@@ -101,19 +101,32 @@ type probing struct {
 	query  *ivfpq.Query
 	parts  []part
 	probes []ivfpq.Probe // lists worth scanning, nearest first
-	all    bool          // probes has every such list
+	looked int           // of so many of the nearest lists probes has those worth it
 	next   int           // probes not yet scanned start here
 	budget int           // lists to scan before looking at what was found
 	depth  int           // candidates that the plans of the parts want
 	far    bool          // the matching rows lie far from the query
+	likely float64       // that a list has a matching row, were they spread at random
 }
 
-// extend makes probes have every list with an allowed row in one of the parts.
-func (p *probing) extend() {
-	p.probes, p.all = p.query.Probe(len(p.parts[0].reader.Postings().Lists())), true
-	p.probes = slices.DeleteFunc(p.probes, func(probe ivfpq.Probe) bool {
-		return !slices.ContainsFunc(p.parts, func(part part) bool { return part.holds(probe.List) })
-	})
+// reach makes probes have so many that were not scanned, or all there are. It looks
+// no further than it has to: putting thousands of lists in order costs more than
+// scanning twenty.
+func (p *probing) reach(wanted int) {
+	total := len(p.parts[0].reader.Postings().Lists())
+	for len(p.probes)-p.next < wanted && p.looked < total {
+		p.looked = min(total, max(2*p.looked, int(1.2*float64(wanted)/p.likely)))
+		// The nearest of many are not always those of few, which are chosen by codes.
+		scanned := make(map[uint32]bool, p.next)
+		before := slices.Clone(p.probes[:p.next]) // which Probe may write over
+		for _, probe := range before {
+			scanned[probe.List] = true
+		}
+		fresh := slices.DeleteFunc(p.query.Probe(p.looked), func(probe ivfpq.Probe) bool {
+			return scanned[probe.List] || !slices.ContainsFunc(p.parts, func(part part) bool { return part.holds(probe.List) })
+		})
+		p.probes = append(before, fresh...)
+	}
 }
 
 // holds reports whether a list of the part is worth reading. Where rows are
@@ -267,7 +280,7 @@ func (r *run) probe(parts []part) (out []*probing, err error) {
 			if err != nil {
 				return out, err
 			}
-			p = &probing{query: q}
+			p = &probing{query: q, likely: 1}
 			of[z], out = p, append(out, p)
 			q.Relate(out[0].query)
 		}
@@ -292,19 +305,22 @@ func (r *run) probe(parts []part) (out []*probing, err error) {
 			p.probes = p.query.Choose(p.budget)
 			p.budget = len(p.probes)
 		}
+		p.looked = len(p.probes)
 		if !filtered {
 			continue
 		}
 		// The rarer the matches, the further they lie: look at more lists, but
 		// never at one without any.
 		share := float64(matches) / float64(rows)
+		p.likely = -math.Expm1(-float64(matches) / float64(len(p.parts[0].reader.Postings().Lists())))
 		more := min(rareLists, 1/math.Sqrt(share))
 		if p.far = p.liesFar(share); p.far {
 			more = max(more, farLists)
 			p.depth *= farDepth
 		}
 		p.budget = int(math.Ceil(float64(p.budget) * more))
-		p.extend()
+		p.probes, p.looked = nil, 0
+		p.reach(p.budget)
 	}
 	return out, nil
 }
@@ -346,9 +362,7 @@ func (p *probing) liesFar(share float64) bool {
 func takeLists(probings []*probing) []listScan {
 	var scans []listScan
 	for _, p := range probings {
-		if p.next+p.budget > len(p.probes) && !p.all {
-			p.extend() // the first ones are the same again
-		}
+		p.reach(p.budget)
 		end := min(p.next+max(p.budget, 1), len(p.probes))
 		for _, probe := range p.probes[p.next:end] {
 			for i := range p.parts {

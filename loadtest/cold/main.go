@@ -184,7 +184,7 @@ func (t *tally) print(o options) {
 		of   []observation
 	}{
 		{"the first of a process that has nothing", t.first},
-		{"the first, manifest known", t.afterManifest},
+		{"the first, after the collection was asked for", t.afterManifest},
 		{"to further queries, each new", t.new},
 		{"to those again", t.same},
 	} {
