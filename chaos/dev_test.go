@@ -70,7 +70,7 @@ func TestImportAgain(t *testing.T) {
 	require.Contains(t, f.Stderr, "l2")
 	require.Equal(t, after, dev.Collection(t, "few"))
 
-	f = akidb.Run(t, nil, append(arguments, "--restart", "--url", "http://127.0.0.1:1", "--retry-for", "1ms")...)
+	f = akidb.Run(t, nil, "import", file, "--collection", "few", "--restart", "--url", "http://127.0.0.1:1", "--retry-for", "1ms")
 	require.Equal(t, 1, f.Code, f.Stderr)
 	require.Contains(t, f.Stderr, "refused")
 }

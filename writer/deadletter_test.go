@@ -55,6 +55,8 @@ func TestFlushBecomesADeadLetter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v, fault, storeUp := parking(t)
+			tune := v.tune
+			v.tune = func(c *Config) { tune(c); c.TierSegments = 100 } // segments are counted, so none may be merged
 			v.open()
 			c, other := v.create("c", 3, "l2"), v.create("other", 3, "l2")
 			v.flushNew(c, some(0, 10))

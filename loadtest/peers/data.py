@@ -3,7 +3,7 @@
 
     data.py clu1m_128          1M x 128, l2: as hard for IVF as SIFT1M
     data.py clu1m_768          1M x 768, unit norm, l2
-    data.py clu100k_512        100k x 512, and clu100k_1536: unit norm, l2
+    data.py clu100k_512        100k x 512, and clu100k_1536: unit norm, l2; clu100k_128: a tenth of clu1m_128
     data.py clu10m_128         10M x 128 (5 GB): the first million are clu1m_128's
     data.py glosses            117k x 384, sentence embeddings of WordNet's glosses, cosine
     data.py sift10k --from DIR a folder that has the three files already
@@ -28,6 +28,7 @@ NEIGHBOURS = 100
 CLUSTERED = {
     "clu1m_128": (1_000_000, 10_000, 128, dict(spread=1.5, centre_decay=0.7, noise_decay=0.8, unit=False)),
     "clu1m_768": (1_000_000, 2_000, 768, dict(spread=1.5, centre_decay=0.7, noise_decay=0.8, unit=True)),
+    "clu100k_128": (100_000, 1_000, 128, dict(spread=1.5, centre_decay=0.7, noise_decay=0.8, unit=False)),
     "clu100k_512": (100_000, 1_000, 512, dict(spread=1.5, centre_decay=0.7, noise_decay=0.8, unit=True)),
     "clu100k_1536": (100_000, 1_000, 1536, dict(spread=1.5, centre_decay=0.7, noise_decay=0.8, unit=True)),
     "clu10m_128": (10_000_000, 10_000, 128, dict(spread=1.5, centre_decay=0.7, noise_decay=0.8, unit=False)),
