@@ -64,7 +64,7 @@ func TestRecallInTightClusters(t *testing.T) {
 				t.Errorf("recall@%d is %.4f, asked for %.2f", k, mean, asked)
 			}
 			if k == 10 && p1 < 0.75 {
-				t.Errorf("recall@10 of one query in a hundred is %.2f, want 0.8", p1)
+				t.Errorf("recall@10 of one query in a hundred is %.2f, want 0.75", p1)
 			}
 			if k == 10 && asked < 0.99 && scanned/held > 400 {
 				t.Errorf("%d codes a query, want 400: two lists have 765", scanned/held)
