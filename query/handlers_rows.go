@@ -207,25 +207,12 @@ type ScrollResponse struct {
 	Next    *string `json:"next_cursor"` // null after the last page
 }
 
-func (s *Service) scrollVectors(ctx *fasthttp.RequestCtx) error {
-	var req ScrollRequest
-	name, err := readBody(ctx, &req)
-	if err != nil {
-		return err
-	}
-	page, served, err := s.Scroll(httpapi.Context(ctx), name, &req)
-	return answerJSON(ctx, page, served, err)
-}
-
 // Scroll returns a page of the rows of a collection that match, in order of id or
 // of what OrderBy names.
 func (s *Service) Scroll(ctx context.Context, collection string, req *ScrollRequest) (*ScrollResponse, Served, error) {
-	limit := defaultScrollLimit
-	if req.Limit != nil {
-		limit = *req.Limit
-	}
-	if limit < 1 || limit > s.cfg.Limits.BatchRows {
-		return nil, Served{}, httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
+	limit, err := s.parseLimit(req.Limit, defaultScrollLimit)
+	if err != nil {
+		return nil, Served{}, err
 	}
 	by, err := req.OrderBy.parse()
 	if err != nil {
@@ -280,16 +267,6 @@ type CountResponse struct {
 	Count uint64 `json:"count"`
 }
 
-func (s *Service) countVectors(ctx *fasthttp.RequestCtx) error {
-	var req CountRequest
-	name, err := readBody(ctx, &req)
-	if err != nil {
-		return err
-	}
-	count, served, err := s.Count(httpapi.Context(ctx), name, &req)
-	return answerJSON(ctx, count, served, err)
-}
-
 // Count counts the rows of a collection that match.
 func (s *Service) Count(ctx context.Context, collection string, req *CountRequest) (*CountResponse, Served, error) {
 	f, err := s.parseFilter(req.Filter)
@@ -321,16 +298,6 @@ type FacetHit struct {
 
 const defaultFacetLimit = 10
 
-func (s *Service) facetVectors(ctx *fasthttp.RequestCtx) error {
-	var req FacetRequest
-	name, err := readBody(ctx, &req)
-	if err != nil {
-		return err
-	}
-	facet, served, err := s.Facet(httpapi.Context(ctx), name, &req)
-	return answerJSON(ctx, facet, served, err)
-}
-
 // Facet counts the rows of a collection that match, by the values that they have
 // at a key.
 func (s *Service) Facet(ctx context.Context, collection string, req *FacetRequest) (*FacetResponse, Served, error) {
@@ -341,12 +308,9 @@ func (s *Service) Facet(ctx context.Context, collection string, req *FacetReques
 	if err != nil {
 		return nil, Served{}, invalidKey("key", *req.Key, err)
 	}
-	limit := defaultFacetLimit
-	if req.Limit != nil {
-		limit = *req.Limit
-	}
-	if limit < 1 || limit > s.cfg.Limits.BatchRows {
-		return nil, Served{}, httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
+	limit, err := s.parseLimit(req.Limit, defaultFacetLimit)
+	if err != nil {
+		return nil, Served{}, err
 	}
 	f, err := s.parseFilter(req.Filter)
 	if err != nil {

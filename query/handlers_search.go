@@ -44,16 +44,6 @@ type SearchResponse struct {
 	Explain         []stage  `json:"explain,omitempty"`
 }
 
-func (s *Service) searchOne(ctx *fasthttp.RequestCtx) error {
-	var req SearchRequest
-	name, err := readBody(ctx, &req)
-	if err != nil {
-		return err
-	}
-	resp, served, err := s.Search(httpapi.Context(ctx), name, &req)
-	return answerJSON(ctx, resp, served, err)
-}
-
 // Search answers one search of a collection, given by its name or id. Errors
 // are *httpapi.Error where the client is to be told something.
 func (s *Service) Search(ctx context.Context, collection string, req *SearchRequest) (*SearchResponse, Served, error) {

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/valyala/fasthttp"
 
 	"github.com/akidb/akidb/cache"
 	"github.com/akidb/akidb/internal/httpapi"
@@ -58,16 +57,6 @@ type RecallResponse struct {
 	TookMs          float64    `json:"took_ms"`
 	ManifestVersion uint64     `json:"manifest_version"`
 	Usage           usage      `json:"usage"` // of the searches of the sample together
-}
-
-func (s *Service) measureRecall(ctx *fasthttp.RequestCtx) error {
-	var req RecallRequest
-	name, err := readBody(ctx, &req)
-	if err != nil {
-		return err
-	}
-	resp, served, err := s.Recall(httpapi.Context(ctx), name, &req)
-	return answerJSON(ctx, resp, served, err)
 }
 
 // Recall searches for a sample of the rows there are, each without itself, as

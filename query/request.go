@@ -132,6 +132,18 @@ func (s *Service) parse(req *SearchRequest) (ask, error) {
 	return a, err
 }
 
+// parseLimit returns how many entries an answer may have.
+func (s *Service) parseLimit(asked *int, otherwise int) (int, error) {
+	limit := otherwise
+	if asked != nil {
+		limit = *asked
+	}
+	if limit < 1 || limit > s.cfg.Limits.BatchRows {
+		return 0, httpapi.Unprocessable("out_of_range", "limit", "limit is %d, want 1 to %d", limit, s.cfg.Limits.BatchRows)
+	}
+	return limit, nil
+}
+
 // parseInclude defaults to metadata without vectors.
 func parseInclude(include *[]string) (want included, err error) {
 	if include == nil {

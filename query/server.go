@@ -19,13 +19,13 @@ func (s *Service) Register(r *httpapi.Router) {
 	r.Handle(fasthttp.MethodGet, "/collections/{c}", s.getCollection)
 	rows := func(method, path string, h httpapi.Handler) { r.Handle(method, path, s.gated(h)) }
 	rows(fasthttp.MethodGet, "/collections/{c}/vectors/{id}", s.getVector)
-	rows(fasthttp.MethodPost, "/collections/{c}/vectors/scroll", s.scrollVectors)
-	rows(fasthttp.MethodPost, "/collections/{c}/vectors/count", s.countVectors)
-	rows(fasthttp.MethodPost, "/collections/{c}/facet", s.facetVectors)
-	rows(fasthttp.MethodPost, "/collections/{c}/search", s.searchOne)
+	rows(fasthttp.MethodPost, "/collections/{c}/vectors/scroll", readJSON(s.Scroll))
+	rows(fasthttp.MethodPost, "/collections/{c}/vectors/count", readJSON(s.Count))
+	rows(fasthttp.MethodPost, "/collections/{c}/facet", readJSON(s.Facet))
+	rows(fasthttp.MethodPost, "/collections/{c}/search", readJSON(s.Search))
 	rows(fasthttp.MethodPost, "/collections/{c}/search/batch", s.searchBatch)
 	r.Handle(fasthttp.MethodPost, "/collections/{c}/warm", s.warmCollection)
-	rows(fasthttp.MethodPost, "/collections/{c}/recall", s.measureRecall)
+	rows(fasthttp.MethodPost, "/collections/{c}/recall", readJSON(s.Recall))
 }
 
 // gated refuses a request that has no chance to be served before its body is
@@ -162,6 +162,19 @@ func answerJSON(ctx *fasthttp.RequestCtx, answer any, served Served, err error) 
 		return err
 	}
 	return httpapi.WriteJSON(ctx, fasthttp.StatusOK, answer)
+}
+
+// readJSON is the handler of a read of one collection.
+func readJSON[Q, A any](read func(ctx context.Context, collection string, req *Q) (*A, Served, error)) httpapi.Handler {
+	return func(ctx *fasthttp.RequestCtx) error {
+		req := new(Q)
+		name, err := readBody(ctx, req)
+		if err != nil {
+			return err
+		}
+		answer, served, err := read(httpapi.Context(ctx), name, req)
+		return answerJSON(ctx, answer, served, err)
+	}
 }
 
 // readBody returns the collection's name of the path and decodes the body. No
