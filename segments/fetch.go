@@ -2,7 +2,6 @@ package segments
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -141,29 +140,36 @@ type rowsPart struct {
 }
 
 // plan finds out where the rows lie. It reads nothing, but for segments in a
-// format whose footer does not say.
+// format whose footer does not say; those are read side by side.
 func plan(ctx context.Context, parts []rowsPart) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(openParallel)
+	var untold []*rowsPart
 	for i := range parts {
-		p := &parts[i]
-		find := func() error {
-			f, err := p.reader.open(ctx)
-			if err != nil {
-				return err
-			}
-			if p.points, err = f.Points(p.ordinals, p.want); err != nil {
-				return p.reader.dataError(err)
-			}
-			return nil
-		}
-		if p.reader.footer.pages == nil {
-			g.Go(find)
-		} else if err := find(); err != nil {
-			return errors.Join(err, g.Wait())
+		if parts[i].reader.footer.pages == nil {
+			untold = append(untold, &parts[i])
+		} else if err := parts[i].find(ctx); err != nil {
+			return err
 		}
 	}
+	if len(untold) == 0 {
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(openParallel)
+	for _, p := range untold {
+		g.Go(func() error { return p.find(ctx) })
+	}
 	return g.Wait()
+}
+
+func (p *rowsPart) find(ctx context.Context) error {
+	f, err := p.reader.open(ctx)
+	if err != nil {
+		return err
+	}
+	if p.points, err = f.Points(p.ordinals, p.want); err != nil {
+		return p.reader.dataError(err)
+	}
+	return nil
 }
 
 // newRows has room for the columns that any of the parts wants.
