@@ -102,7 +102,10 @@ func TestDescriptionsFollowPins(t *testing.T) {
 // the next epoch; what is on its way to be committed does not, however long it
 // takes.
 func TestOrphans(t *testing.T) {
-	v := newWorld(t, func(c *Config) { c.GarbageGrace = time.Minute; c.OrphanEvery = time.Nanosecond })
+	v := newWorld(t, func(c *Config) {
+		c.GarbageGrace, c.OrphanEvery = time.Minute, time.Nanosecond
+		c.TierSegments, c.DeadFraction = 100, 1 // a compaction under way has objects that nothing names yet
+	})
 	fault := v.faulty()
 	v.open()
 	c := v.create("c", 3, "l2")
